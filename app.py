@@ -1,0 +1,22 @@
+"""Router of the dashboard: page names and the frame around them. `make app` starts it."""
+
+import streamlit as st
+
+from rlviz import ui
+
+st.set_page_config(page_title="rlviz: where post-training changed the weights", page_icon="🧭", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page("pages/compare.py", title="Compare", default=True),
+        st.Page("pages/sparsity.py", title="Sparsity"),
+        st.Page("pages/precision.py", title="Precision"),
+        st.Page("pages/spectra.py", title="Spectra"),
+        st.Page("pages/angles.py", title="Angles"),
+        st.Page("pages/methods.py", title="Methods"),
+    ],
+    position="top",
+)
+with ui.sentences_for_errors():
+    ui.render_frame(page.title)
+    page.run()

@@ -1,0 +1,296 @@
+"""`python -m rlviz plan | compare | store`: the API from a shell. Results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlviz.errors import InvalidInput, RlvizError
+
+if TYPE_CHECKING:
+    from rlviz.engine import Plan, Progress
+    from rlviz.result import PairResult
+    from rlviz.store import Store
+
+CANCELLED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0, 2, 3, 4, 5 or 130, see the README)."""
+    args = _parser().parse_args(argv)
+    try:
+        args.command(args)
+    except RlvizError as error:
+        print(f"rlviz: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("rlviz: cancelled; what had landed is kept. Run the same command to go on.", file=sys.stderr)
+        return CANCELLED
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rlviz",
+        description="Where did post-training change a model's weights? BASE and TUNED are Hugging Face ids, URLs, "
+        "demo:base|rl|sft|sft_same, or folders written ./folder.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="plan | compare | store")
+    pair = argparse.ArgumentParser(add_help=False)
+    pair.add_argument("base", metavar="BASE")
+    pair.add_argument("--probes", default="coordinate,spectrum", help="comma-separated, default %(default)s")
+    pair.add_argument("--tensors", default="*", metavar="GLOB", help="only tensors whose name matches")
+    pair.add_argument("--budget-minutes", type=float, metavar="M", help="wall time the spectra may take")
+    pair.add_argument("--workers", type=int, metavar="N", help="tensors at the same time, default one per core")
+    pair.add_argument("--store", metavar="DIR", help="where records are kept, default RLVIZ_STORE or the user's cache")
+    pair.add_argument("--json", metavar="FILE", help="write the result as JSON; - is stdout")
+
+    plan = commands.add_parser("plan", parents=[pair], help="what a comparison would read, from headers alone")
+    plan.add_argument("tuned", metavar="TUNED")
+    plan.set_defaults(command=_plan)
+
+    compare = commands.add_parser("compare", parents=[pair], help="compare one or more tuned models with a base")
+    compare.add_argument("tuned", metavar="TUNED", nargs="+")
+    compare.add_argument("--k", type=int, default=64, help="subspace rank of angles and energies, default %(default)s")
+    compare.add_argument("--csv", metavar="FILE", help="write one row per tensor; - is stdout")
+    compare.add_argument("--arrays", metavar="FILE", help="write all singular values as safetensors")
+    compare.add_argument("--quiet", action="store_true", help="no progress bar")
+    compare.set_defaults(command=_compare)
+
+    store = commands.add_parser("store", help="list, show or remove kept results")
+    store.add_argument("action", choices=("list", "show", "remove"))
+    store.add_argument("key", metavar="KEY", nargs="?", help="key of a result, or how it begins")
+    store.add_argument("--store", metavar="DIR")
+    store.add_argument("--json", metavar="FILE", help="for show: write the result as JSON; - is stdout")
+    store.set_defaults(command=_store)
+    return parser
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from rlviz import api
+
+    planned = api.plan(args.base, args.tuned, store=args.store, wanted=_wanted(args))
+    if args.json:
+        _write(args.json, _dumps(plan_dict(planned)))
+    else:
+        print(plan_text(planned))
+
+
+def _wanted(args: argparse.Namespace) -> Any:
+    from rlviz import api
+
+    return api.request(
+        probes=_probes(args.probes), tensors=args.tensors, budget_minutes=args.budget_minutes, workers=args.workers
+    )
+
+
+def _probes(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InvalidInput("--probes", "names no probe", "Write --probes coordinate,spectrum.")
+    return names
+
+
+def plan_dict(planned: Plan) -> dict[str, Any]:
+    """A plan as JSON (schema 1)."""
+    from dataclasses import asdict
+
+    sides = (planned.pairing.base.identity, planned.pairing.tuned.identity)
+    return {
+        "schema": 1,
+        "key": planned.key,
+        "base": asdict(sides[0]),
+        "tuned": asdict(sides[1]),
+        "tensors_compared": len({step.match.name for step in planned.steps}),
+        "tensors_total": planned.total_tensors,
+        "bytes_to_read": planned.bytes_to_read,
+        "memory_bytes": planned.memory_bytes,
+        "seconds": planned.seconds(),
+        "probes": {
+            name: {
+                "seconds": planned.seconds(name),
+                "pending": sum(s.probe.name == name for s in planned.pending),
+                "steps": sum(s.probe.name == name for s in planned.steps),
+            }
+            for name in planned.request.probes
+        },
+        "tensors": [
+            {
+                "name": m.name,
+                "layer": m.base.layer,
+                "module": m.base.module,
+                "shape": list(m.shape),
+                "dtype_base": m.base.dtype,
+                "dtype_tuned": m.tuned.dtype,
+            }
+            for m in planned.pairing.matched
+        ],
+        "skipped": [asdict(s) for s in planned.skipped],
+        "notices": [asdict(n) for n in planned.pairing.notices],
+    }
+
+
+def plan_text(planned: Plan) -> str:
+    """A plan as a person reads it."""
+    about = plan_dict(planned)
+    base, tuned = about["base"], about["tuned"]
+    lines = [
+        f"base   {base['pinned_ref']}  {_megabytes(base['nbytes'])}",
+        f"tuned  {tuned['pinned_ref']}  {_megabytes(tuned['nbytes'])}",
+        f"{about['tensors_compared']} of {about['tensors_total']} tensors compared, "
+        f"{_megabytes(about['bytes_to_read'])} to read, about {about['seconds']:.0f} s, "
+        f"up to {_megabytes(about['memory_bytes'])} of memory",
+    ]
+    for name, probe in about["probes"].items():
+        lines.append(f"  {name}: {probe['pending']} of {probe['steps']} tensors to do, about {probe['seconds']:.0f} s")
+    lines += [f"  skipped {s['name']} ({s['reason']}): {s['detail']}" for s in about["skipped"]]
+    lines += [f"note: {n['detail']}" for n in about["notices"]]
+    return "\n".join(lines)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from rlviz import api
+    from rlviz.types import MetricParams
+
+    if args.k < 1:
+        raise InvalidInput(f"--k {args.k}", "is not a subspace rank", "Give 1 or more.")
+    for target in (args.json, args.csv, args.arrays):
+        _check_target(target)
+    params = MetricParams(k=args.k)
+    with progress_bar(args.quiet) as report:
+        results: list[PairResult] = api.compare(
+            args.base,
+            list(args.tuned),
+            probes=_probes(args.probes),
+            tensors=args.tensors,
+            budget_minutes=args.budget_minutes,
+            store=args.store,
+            workers=args.workers,
+            report=report,
+        )
+    if args.json:
+        objects = [r.to_dict(params) for r in results]
+        _write(args.json, _dumps(objects[0] if len(objects) == 1 else objects))
+    if args.csv:
+        import pandas as pd
+
+        table = pd.concat([r.table(params).assign(tuned=r.tuned.pinned_ref) for r in results])
+        _write(args.csv, table.to_csv(index=False))
+    if args.arrays:
+        _write_arrays(args.arrays, results)
+    if "-" not in (args.json, args.csv):
+        for result in results:
+            print(summary_text(result, params))
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Generator[Callable[[Progress], None]]:
+    """A report that moves a bar on stderr, one unit per probed tensor."""
+    from tqdm import tqdm
+
+    bar: Any = tqdm(disable=quiet, unit="step", file=sys.stderr, leave=False)
+
+    def report(progress: Progress) -> None:
+        bar.total = progress.steps_total
+        bar.n = progress.steps_done
+        bar.set_description_str(progress.state, refresh=False)
+        bar.set_postfix_str(f"{_megabytes(progress.bytes_read)} read {progress.last}", refresh=False)
+        bar.refresh()
+
+    try:
+        yield report
+    finally:
+        bar.close()
+
+
+def summary_text(result: PairResult, params: Any) -> str:
+    """What a person wants to see first; the full numbers are in --json and --csv."""
+    summary = result.summary(params)
+    sparsity = summary["update_sparsity"]
+    lines = [
+        f"{result.base.label} -> {result.tuned.label}   ({result.key[:12]})",
+        f"  {summary['tensors_compared']} of {summary['tensors_total']} tensors compared",
+    ]
+    if summary["n"]:
+        shares = "  ".join(f"{lens} {100 * value:.4g} %" for lens, value in sparsity.items() if value is not None)
+        lines.append(f"  unchanged: {shares}")
+    lines += [
+        f"  {metric}: {summary[metric]:.4g}"
+        for metric in ("relative_update_norm", "nss", "energy_principal_enrichment")
+        if summary.get(metric) is not None
+    ]
+    lines += [f"  skipped: {count} x {reason}" for reason, count in summary["skipped_reasons"].items()]
+    lines += [f"  note: {notice.detail}" for notice in result.notices]
+    return "\n".join(lines)
+
+
+def _store(args: argparse.Namespace) -> None:
+    from rlviz import api
+    from rlviz.store import Store
+    from rlviz.types import MetricParams
+
+    kept = Store(args.store)
+    if args.action == "list":
+        print("\n".join(_listed(kept)) or f"The store at {kept.root} is empty.")
+        return
+    if not args.key:
+        raise InvalidInput(f"store {args.action}", "needs the key of a result", "`store list` shows them.")
+    result = api.load_result(args.key, kept)
+    if args.action == "remove":
+        print(f"removed {result.key[:12]} and {kept.remove(result.key)} records that nothing else uses")
+    elif args.json:
+        _write(args.json, _dumps(result.to_dict(MetricParams())))
+    else:
+        print(summary_text(result, MetricParams()))
+
+
+def _listed(kept: Store) -> Iterator[str]:
+    for key, manifest in kept.results():
+        state = "" if manifest["complete"] else "  (unfinished)"
+        base, tuned = manifest["base"]["pinned_ref"], manifest["tuned"]["pinned_ref"]
+        yield f"{key[:12]}  {base} -> {tuned}  {len(manifest['tensors'])} tensors{state}"
+
+
+def _write_arrays(target: str, results: Sequence[PairResult]) -> None:
+    from safetensors.numpy import save
+
+    arrays: dict[str, Any] = {}
+    for result in results:
+        prefix = f"{result.tuned.pinned_ref}/" if len(results) > 1 else ""
+        for measured in result.measured:
+            fields = measured.records["spectrum"].fields if "spectrum" in measured.records else {}
+            for side in ("base", "tuned", "update"):
+                if f"singular_values_{side}" in fields:
+                    arrays[f"{prefix}{measured.name}/singular_values_{side}"] = fields[f"singular_values_{side}"]
+    if not arrays:
+        raise InvalidInput(target, "there are no singular values to write", "Run with --probes coordinate,spectrum.")
+    Path(target).write_bytes(save(arrays))
+
+
+def _check_target(target: str | None) -> None:
+    """Refuse an unwritable output before hours of work, not after."""
+    if target and target != "-" and not Path(target).absolute().parent.is_dir():
+        raise InvalidInput(target, "its folder does not exist", "Create the folder or give another file.")
+
+
+def _write(target: str, text: str) -> None:
+    if target == "-":
+        print(text)
+    else:
+        Path(target).write_text(text + "\n", encoding="utf-8")
+
+
+def _dumps(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def _megabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

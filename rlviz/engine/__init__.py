@@ -1,0 +1,6 @@
+"""Plans and runs comparisons: what to read in which order, under which memory, into which store."""
+
+from rlviz.engine.plan import Plan, Request, Step, plan
+from rlviz.engine.run import Progress, run
+
+__all__ = ["Plan", "Progress", "Request", "Step", "plan", "run"]

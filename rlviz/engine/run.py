@@ -1,0 +1,213 @@
+"""Carries a plan out: tensors stream through the probes under a memory cap, records land as they finish."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import BoundedSemaphore, Event, Lock
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from rlviz import __version__
+from rlviz.engine.feeds import ByteCount, Feed
+from rlviz.engine.memory import CancelCheck, MemoryBudget
+from rlviz.engine.plan import Plan, Step, compared_bytes, manifest, without_landed
+from rlviz.probes.base import Fields, NotMeasurable, TensorPair
+from rlviz.store import Store
+from rlviz.types import Provenance, Record, Skipped
+
+PROGRESS_INTERVAL_S = 0.25
+LOADERS = 2  # tensors being fetched over the network while the workers compute
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands. `eta_s` is None until something has been measured; `state` is one short phrase."""
+
+    state: str
+    steps_done: int
+    steps_total: int
+    bytes_read: int
+    bytes_total: int
+    elapsed_s: float
+    eta_s: float | None
+    last: str
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """The report of those who do not watch."""
+
+
+def run(plan: Plan, store: Store, report: Report = silent, cancel: Event | None = None) -> tuple[Skipped, ...]:
+    """Compute what has not landed and write the result's manifest.
+
+    Parameters
+    ----------
+    plan : Plan
+    store : Store
+    report : callable
+        Called at most four times a second, and once at the end, from the calling thread.
+    cancel : threading.Event
+        Set it from anywhere to stop; what landed stays.
+
+    Returns
+    -------
+    tuple of Skipped
+        Everything not compared, those found only while reading included.
+
+    Raises
+    ------
+    Cancelled, UnsupportedCheckpoint, Unavailable
+        After the tensors in flight were let go; the store keeps what landed.
+    """
+    cancel = cancel or Event()
+    check = CancelCheck(plan.pairing.tuned.identity.ref, cancel)
+
+    def waiting() -> None:
+        check()
+        report(Progress("waiting for another run of the same pair", 0, len(plan.steps), 0, 0, 0.0, None, ""))
+
+    with store.lock(plan.key, waiting):
+        return _Run(without_landed(plan, store), store, report, cancel).finish()
+
+
+class _Run:
+    """The state of one run: what is in flight, what landed, what was left out."""
+
+    def __init__(self, plan: Plan, store: Store, report: Report, cancel: Event) -> None:
+        self.plan, self.store, self.report = plan, store, report
+        self.stop = Event()  # a tensor failed: what else is in flight is not worth finishing
+        self.check = CancelCheck(plan.pairing.tuned.identity.ref, cancel, self.stop)
+        self.started, self.clock = datetime.now(UTC), time.perf_counter()
+        self.count = ByteCount()
+        self.memory = MemoryBudget(plan.request.memory_bytes)
+        self.compute = BoundedSemaphore(plan.request.workers)
+        self.lock = Lock()
+        self.skipped = list(plan.skipped)
+        self.cost_done = 0.0
+        self.done = 0
+        self.last = ""
+        hold_bytes = plan.request.memory_bytes // (2 * (plan.request.workers + LOADERS))
+        self.feed = Feed(plan.pairing, plan.remote, hold_bytes, store.root / "spool", self.count, self.check)
+
+    def finish(self) -> tuple[Skipped, ...]:
+        """Run all pending steps, then write manifest and provenance."""
+        pending = self.plan.pending
+        if not pending and (self.store.read_json(self.plan.key, "manifest") or {}).get("complete"):
+            return tuple(self.skipped)
+        self._write_manifest(complete=False)
+        if pending:
+            self._stream(self._groups(pending))
+        self._write_manifest(complete=True)
+        self._write_provenance()
+        return tuple(self.skipped)
+
+    def _groups(self, pending: Sequence[Step]) -> list[tuple[Step, ...]]:
+        """Steps that share one reading: all probes of a tensor over the network, one probe otherwise."""
+        if not self.plan.remote:
+            return [(step,) for step in pending]
+        by_tensor: dict[str, list[Step]] = {}
+        for step in pending:
+            by_tensor.setdefault(step.match.name, []).append(step)
+        return [tuple(steps) for steps in by_tensor.values()]
+
+    def _stream(self, groups: Sequence[tuple[Step, ...]]) -> None:
+        threads = self.plan.request.workers + (LOADERS if self.plan.remote else 0)
+        with threadpool_limits(1), ThreadPoolExecutor(threads, thread_name_prefix="rlviz") as pool:
+            running: set[Future[None]] = {pool.submit(self._group, group) for group in groups}
+            try:
+                while running:
+                    done, running = wait(running, PROGRESS_INTERVAL_S, FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                    self._report("measuring")
+            finally:
+                self.stop.set()
+                for future in running:
+                    future.cancel()
+        self._report("done", final=True)
+
+    _reported = 0.0
+
+    def _report(self, state: str, final: bool = False) -> None:
+        now = time.perf_counter()
+        if not final and now - self._reported < PROGRESS_INTERVAL_S:
+            return
+        self._reported = now
+        elapsed = now - self.clock
+        total_cost = sum(s.cost.seconds for s in self.plan.pending)
+        left = elapsed * (total_cost / self.cost_done - 1) if self.cost_done else None
+        steps = len(self.plan.steps)
+        landed = steps - len(self.plan.pending)
+        self.report(
+            Progress(
+                state, landed + self.done, steps, self.count.total, self.plan.bytes_to_read, elapsed, left, self.last
+            )
+        )
+
+    def _group(self, steps: tuple[Step, ...]) -> None:
+        match = steps[0].match
+        held = compared_bytes(match) if self.plan.remote else 0
+        need = max(step.cost.memory_bytes for step in steps) + min(held, self.feed.hold_bytes)
+        with self.memory.reserve(need, self.check), self.feed.open(match) as pair:
+            for step in steps:
+                with self.compute:
+                    self.check()
+                    self._step(step, pair)
+
+    def _step(self, step: Step, pair: TensorPair) -> None:
+        try:
+            base = self._base_fields(step, pair)
+            fields = step.probe.run(pair, step.params, base)
+        except NotMeasurable as error:
+            with self.lock:
+                self.skipped.append(Skipped(step.match.name, error.reason, f"{step.probe.name}: {error.detail}"))
+        else:
+            self.store.put(step.key, _record(step, fields))
+        with self.lock:
+            self.done += 1
+            self.cost_done += step.cost.seconds
+            self.last = step.match.name
+
+    def _base_fields(self, step: Step, pair: TensorPair) -> Fields | None:
+        """The base-only part, from the store where another tuned model has left it there."""
+        if not step.probe.keeps_base:
+            return None
+        kept = self.store.get(step.base_key)
+        if kept is not None:
+            return dict(kept.fields)
+        fields = step.probe.run_base(pair, step.params)
+        if fields is not None:
+            self.store.put(step.base_key, _record(step, fields))
+        return fields
+
+    def _write_manifest(self, *, complete: bool) -> None:
+        ordered = sorted(self.skipped, key=lambda s: (s.name, s.reason))
+        self.store.write_json(self.plan.key, "manifest", manifest(self.plan, ordered, complete))
+
+    def _write_provenance(self) -> None:
+        from dataclasses import asdict
+
+        provenance = Provenance(
+            rlviz=__version__,
+            numpy=np.__version__,
+            started=self.started.isoformat(timespec="seconds"),
+            wall_s=round(time.perf_counter() - self.clock, 3),
+            bytes_read=self.count.total,
+            workers=self.plan.request.workers,
+            machine=f"{platform.system()} {platform.machine()}",
+            probes={s.probe.name: s.probe.version for s in self.plan.steps},
+        )
+        self.store.write_json(self.plan.key, "provenance", asdict(provenance))
+
+
+def _record(step: Step, fields: Fields) -> Record:
+    return Record(step.match.name, step.probe.name, step.probe.version, dict(step.params), fields)

@@ -1,0 +1,166 @@
+"""Singular values and leading small-side vectors of a tall matrix, to the accuracy the specification asks for.
+
+Two routes. *gram*: eigenvalues of WᵀW summed in float64 over row blocks; the error of σ_i is about
+``ε σ1² / σ_i``, fine while ``σ_i > 3e-5 σ1``. *direct*: QR over row blocks, then an SVD of the triangle; the error is
+``ε σ1``, at several times the price. Which one suffices is read off the spectrum itself, for the smallest value and
+for the leading vectors apart: a square matrix often needs the direct route for its few smallest values only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlviz.probes.base import NotMeasurable
+from rlviz.probes.spectrum.blocks import BLOCK_ENTRIES, Tall
+from rlviz.probes.spectrum.lapack import leading_eigh
+
+Matrix = NDArray[np.float64]
+
+EPSILON = float(np.finfo(np.float64).eps)
+ERROR_FACTOR = 8.0  # errors of a Gram sum and of its eigenvalues in units of ε λ1; measured 1 to 4
+SIGMA_FLOOR = 3e-5  # sqrt(ERROR_FACTOR ε / 2 / 1e-6): below it the Gram route misses 1e-6 relative
+SIGMA_FLOOR_TUNED = 2e-5  # hysteresis, so that near-identical matrices take the same route
+GAP_WANTED = 1e-8  # the specification promises angles where γ_k exceeds this share of σ1
+GAP_TIMES_SIGMA = 2e-9  # ERROR_FACTOR ε / (2 · 8.7e-7 rad), doubled: below it the Gram route misses 1e-4°
+RANK_FLOOR = 1e-10  # directions with σ_i below this share of σ1 are rounding, not geometry
+SMALLEST_TRACE = 1e-280  # below it squares have lost digits to underflow
+
+
+class Method(IntEnum):
+    """How a spectrum was computed; stored with it."""
+
+    GRAM = 0
+    DIRECT = 1
+    LEADING = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decomposition:
+    """Singular values and leading small-side singular vectors of one tall matrix.
+
+    Attributes
+    ----------
+    values : ndarray, ``[n]`` (leading method: ``[K]`` or one more), descending
+    basis : ndarray, ``[n, K]``
+        Fewer columns than asked for where the matrix has lower rank.
+    method : Method
+    angle_error : ndarray, ``[K]``
+        Estimated angle (rad) between the true leading k-dimensional subspace and the span of the first k columns.
+    """
+
+    values: Matrix
+    basis: Matrix
+    method: Method
+    angle_error: Matrix
+
+
+def gram_of(matrix: Tall) -> Matrix:
+    """``WᵀW``, ``[n, n]``, summed over row blocks in float64."""
+    n = matrix.shape[1]
+    total = np.zeros((n, n))
+    for block in matrix.blocks():
+        total += block.T @ block
+    trace = float(np.trace(total))
+    if not np.isfinite(trace) or (trace < SMALLEST_TRACE and any(block.any() for block in matrix.blocks())):
+        raise NotMeasurable("range", f"{matrix.name}: squares of its entries leave the range of float64.")
+    return total
+
+
+def decompose(matrix: Tall, k: int, like: Method = Method.DIRECT) -> Decomposition:
+    """Full spectrum and the leading `k` small-side vectors.
+
+    Parameters
+    ----------
+    matrix : Tall, ``[m, n]``
+    k : int
+        Number of vectors wanted, at most n.
+    like : Method
+        Route of the matrix it will be compared with: GRAM lowers the bar a little, so that two nearly identical
+        matrices are not decomposed by different routes.
+    """
+    floor = SIGMA_FLOOR_TUNED if like is Method.GRAM else SIGMA_FLOOR
+    gram, n = gram_of(matrix), matrix.shape[1]
+    live = np.flatnonzero(np.diag(gram))  # columns of zeros are exact zero singular values
+    if live.size == 0:
+        return Decomposition(np.zeros(n), np.zeros((n, 0)), Method.GRAM, np.zeros(0))
+    k = min(k, live.size)
+    squares, vectors = leading_eigh(_part(gram, live), k)
+    values = np.sqrt(np.maximum(squares, 0))
+    if not _vectors_suffice(values, k, floor):
+        values, rows = _svd(matrix)
+        return _decomposition(values, rows[:k].T, Method.DIRECT, 1)
+    basis = np.zeros((n, k))
+    basis[live] = vectors
+    if values[-1] >= floor * values[0]:
+        return _decomposition(np.pad(values, (0, n - live.size)), basis, Method.GRAM, 2)
+    return _decomposition(_values_of(matrix), basis, Method.DIRECT, 2)
+
+
+def singular_values(matrix: Tall) -> tuple[Matrix, Method]:
+    """Full spectrum ``[n]``, descending, and the route it took; no vectors."""
+    gram = gram_of(matrix)
+    live = np.flatnonzero(np.diag(gram))
+    values = np.zeros(len(gram))
+    if live.size:
+        values[: live.size] = np.sqrt(np.maximum(np.linalg.eigvalsh(_part(gram, live))[::-1], 0))
+    if values[max(live.size - 1, 0)] >= SIGMA_FLOOR * values[0]:
+        return values, Method.GRAM
+    return _values_of(matrix), Method.DIRECT
+
+
+def _part(gram: Matrix, live: NDArray[np.intp]) -> Matrix:
+    return gram if live.size == len(gram) else gram[np.ix_(live, live)]
+
+
+def _vectors_suffice(values: Matrix, k: int, floor: float) -> bool:
+    shares = values / values[0]
+    gaps = (shares - np.append(shares[1:], 0))[:k]
+    resolved = (gaps <= GAP_WANTED) | (gaps * shares[:k] >= GAP_TIMES_SIGMA)
+    return bool(shares[k - 1] >= floor and np.all(resolved))
+
+
+def _triangle(matrix: Tall) -> Matrix:
+    """A matrix of at most about n rows with the same singular values and right vectors: QR over row blocks."""
+    m, n = matrix.shape
+    if m <= 1.2 * n and m * n <= BLOCK_ENTRIES:
+        return np.vstack(list(matrix.blocks()))
+    triangle = np.zeros((0, n))
+    for block in matrix.blocks():
+        triangle = np.linalg.qr(np.vstack([triangle, block]), mode="r")
+    return triangle
+
+
+def _values_of(matrix: Tall) -> Matrix:
+    try:
+        return np.linalg.svd(_triangle(matrix), compute_uv=False)
+    except np.linalg.LinAlgError as error:
+        raise _unconverged(matrix) from error
+
+
+def _svd(matrix: Tall) -> tuple[Matrix, Matrix]:
+    try:
+        return np.linalg.svd(_triangle(matrix), full_matrices=False)[1:]
+    except np.linalg.LinAlgError as error:
+        raise _unconverged(matrix) from error
+
+
+def _unconverged(matrix: Tall) -> NotMeasurable:
+    return NotMeasurable("no_convergence", f"{matrix.name}: the singular value decomposition did not converge.")
+
+
+def _decomposition(values: Matrix, basis: Matrix, method: Method, power: int) -> Decomposition:
+    """Drop directions that are rounding, and estimate what the others are off by.
+
+    Two directions mix by about the error of the decomposed operator over the gap of its eigenvalues: WᵀW (`power` 2)
+    or W itself (1).
+    """
+    k = min(basis.shape[1], int(np.count_nonzero(values > RANK_FLOOR * values[0])))
+    levels = values**power
+    gaps = np.maximum(levels[:k] - np.append(levels, 0)[1 : k + 1], np.finfo(np.float64).tiny)
+    with np.errstate(over="ignore"):  # no gap, no accuracy: clipped to a right angle below
+        error = ERROR_FACTOR * EPSILON * levels[0] / gaps
+    return Decomposition(values, np.ascontiguousarray(basis[:, :k]), method, np.minimum(error, np.pi / 2))

@@ -1,0 +1,5 @@
+"""Results on disk: content-addressed records (safetensors), manifests (JSON), tables (Parquet). No pickle."""
+
+from rlviz.store.store import Store, default_root
+
+__all__ = ["Store", "default_root"]

@@ -1,0 +1,40 @@
+"""The only importer of streamlit: what the pages are written with."""
+
+from rlviz.ui.controls import choose_k, choose_lens, choose_metric, choose_threshold
+from rlviz.ui.errors import sentences_for_errors
+from rlviz.ui.frame import render_frame
+from rlviz.ui.inputs import render_inputs
+from rlviz.ui.loading import comparison, results
+from rlviz.ui.picker import picked_matrix, picked_tensor
+from rlviz.ui.show import (
+    render_answer,
+    render_heatmap,
+    render_masters_note,
+    render_methods,
+    render_plot,
+    render_tensor_card,
+    theme,
+)
+from rlviz.ui.state import params
+
+__all__ = [
+    "choose_k",
+    "choose_lens",
+    "choose_metric",
+    "choose_threshold",
+    "comparison",
+    "params",
+    "picked_matrix",
+    "picked_tensor",
+    "render_answer",
+    "render_frame",
+    "render_heatmap",
+    "render_inputs",
+    "render_masters_note",
+    "render_methods",
+    "render_plot",
+    "render_tensor_card",
+    "results",
+    "sentences_for_errors",
+    "theme",
+]

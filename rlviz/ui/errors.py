@@ -1,0 +1,37 @@
+"""One handler: every `RlvizError` becomes the sentence it is, wherever on a page it was raised."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from rlviz.errors import Gated, NotFound, Offline, RlvizError
+
+_TITLES: tuple[tuple[type[RlvizError], str], ...] = (
+    (Gated, "Licence needed"),
+    (NotFound, "Not found"),
+    (Offline, "Hub not reachable"),
+)
+
+
+@contextmanager
+def sentences_for_errors() -> Generator[None]:
+    """Show an `RlvizError` as a sentence; anything else is a bug: logged in full, named to the reader in short."""
+    try:
+        yield
+    except RlvizError as error:
+        render_error(error)
+    except Exception:  # Streamlit's own control flow derives from BaseException and passes through
+        logging.getLogger("rlviz").exception("a page failed")
+        st.error("Something went wrong on our side; the details are in the server's log. Reload the page to try again.")
+
+
+def render_error(error: RlvizError) -> None:
+    """One error as the reader sees it."""
+    title = next((text for kind, text in _TITLES if isinstance(error, kind)), "")
+    # A code span keeps file and parameter names from being read as Markdown.
+    body = str(error).replace(error.subject, f"`{error.subject}`", 1) if "`" not in error.subject else str(error)
+    st.error(f"**{title}.** {body}" if title else body)

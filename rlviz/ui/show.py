@@ -1,0 +1,152 @@
+"""Figures on a page: caption, numbers to take away, provenance; and what a click on a cell does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from rlviz import views
+from rlviz.metrics import METRICS, Metric
+from rlviz.result import PairResult
+from rlviz.types import MetricParams
+from rlviz.views import Plot
+from rlviz.views.theme import PLOTLY_CONFIG, ThemeName
+from rlviz.views.words import headline, headline_numbers, provenance_line, tuned_labels, value_text
+
+
+def theme() -> ThemeName:
+    """The theme the reader's browser shows."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def render_answer(results: Sequence[PairResult], params: MetricParams) -> None:
+    """The computed sentence, then headline numbers per tuned model with their null beside them."""
+    st.markdown(f"#### {headline(results, params)}")
+    labels = tuned_labels(results)
+    for result, label in zip(results, labels, strict=True):
+        numbers = headline_numbers(result, params)
+        columns = st.columns([1.2, *[1] * len(numbers)], vertical_alignment="center")
+        columns[0].markdown(f"**{label}**")
+        for column, number in zip(columns[1:], numbers, strict=True):
+            column.metric(number.label, number.value, help=number.help)
+            column.caption(number.null)
+
+
+def render_plot(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric | None = None) -> None:
+    """One figure with everything that belongs under it."""
+    st.plotly_chart(plot.figure, theme=None, key=key, config=PLOTLY_CONFIG, alt=plot.alt)
+    _under(plot, key, results, metric)
+
+
+def render_heatmap(results: Sequence[PairResult], metric: Metric, params: MetricParams, key: str = "heatmap") -> None:
+    """The layer × module heat map; a click on a cell makes its tensor the chosen one, everywhere."""
+    plot = views.plot_layer_heatmap(results, metric, params, theme())
+    st.plotly_chart(
+        plot.figure,
+        theme=None,
+        key=key,
+        config=PLOTLY_CONFIG,
+        alt=plot.alt,
+        selection_mode="points",
+        on_select=lambda: _clicked(key),
+    )
+    _under(plot, key, results, metric)
+
+
+def render_tensor_card(results: Sequence[PairResult], name: str, params: MetricParams) -> None:
+    """The chosen tensor's numbers, one column per tuned model."""
+    measured = [r.by_name(name) for r in results if any(m.name == name for m in r.measured)]
+    shape = " × ".join(map(str, measured[0].shape))
+    st.markdown(
+        f"**Chosen tensor** `{name}` · {shape} · {measured[0].match.base.dtype} / {measured[0].match.tuned.dtype}"
+    )
+    rows = [
+        {"metric": metric.title, **dict(zip(tuned_labels(results), texts, strict=False))}
+        for metric in METRICS.values()
+        if any(texts := [value_text(metric, metric.of(m, params), 4) for m in measured])
+        and any(metric.probe in m.records for m in measured)
+    ]
+    with st.expander("All numbers of this tensor"):
+        st.dataframe(rows, hide_index=True)
+
+
+def _clicked(key: str) -> None:
+    points: list[Any] = st.session_state[key].selection.points
+    if points:
+        data = points[0].get("customdata") or {}
+        names = [v for v in (data.values() if isinstance(data, dict) else data) if isinstance(v, str)]
+        if names:
+            st.session_state["tensor"] = names[0]
+
+
+def _under(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric | None) -> None:
+    st.caption(plot.caption)
+    with st.container(horizontal=True, gap="small"):
+        if metric is not None:
+            with st.popover("How this is computed", type="tertiary"):
+                render_definition(metric)
+        if plot.table:
+            with st.popover("Data", type="tertiary"):
+                st.dataframe(list(plot.table), hide_index=True)
+                _downloads(plot, key)
+    st.caption("  \n".join(provenance_line(r) for r in results))
+
+
+def render_definition(metric: Metric) -> None:
+    """Formula, meaning, chance, caveat and source of one metric."""
+    st.markdown(f"**{metric.title}** (`{metric.column}`)")
+    st.latex(metric.formula)
+    st.markdown(metric.meaning)
+    facts = {
+        "Unit": metric.unit or "dimensionless",
+        "Groups": metric.pooling,
+        "Chance": metric.chance_text,
+        "Caveat": metric.caveat,
+        "Source": metric.source,
+    }
+    st.caption("  \n".join(f"{name}: {text}" for name, text in facts.items() if text))
+
+
+def _downloads(plot: Plot, key: str) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(list(plot.table))
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV", frame.to_csv(index=False), f"{key}.csv", "text/csv", key=f"{key}_csv", on_click="ignore"
+        )
+        st.download_button(
+            "Parquet", lambda: frame.to_parquet(index=False), f"{key}.parquet", key=f"{key}_parquet", on_click="ignore"
+        )
+        st.download_button(
+            "JSON",
+            json.dumps(list(plot.table), indent=1),
+            f"{key}.json",
+            "application/json",
+            key=f"{key}_json",
+            on_click="ignore",
+        )
+
+
+def render_masters_note(results: Sequence[PairResult]) -> None:
+    """Say so where a finer lens can reveal nothing because nothing finer was published."""
+    from rlviz.views.words import masters_published
+
+    for result, label in zip(results, tuned_labels(results), strict=True):
+        if not masters_published(result):
+            st.info(f"{label}: fp32 masters were not published, so the fp32 lens equals bf16 and reveals nothing.")
+
+
+def render_methods() -> None:
+    """Every metric of the registry, by family."""
+    families: dict[str, list[Metric]] = {}
+    for metric in METRICS.values():
+        families.setdefault(metric.probe, []).append(metric)
+    for probe, metrics in families.items():
+        st.header(f"{probe.capitalize()} probe")
+        for metric in metrics:
+            render_definition(metric)
+            st.divider()

@@ -1,0 +1,192 @@
+"""The command line as a shell sees it: stdout, stderr, exit codes, files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rlviz.types import LENSES
+from tests.checkpoints import tiny_base, tiny_pair, write_checkpoint
+
+
+def rlviz(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rlviz", *args], capture_output=True, text=True, env={**os.environ, **env}, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    return (*tiny_pair(folder), str(folder / "store"))
+
+
+@pytest.fixture(scope="module")
+def compared(pair, tmp_path_factory):
+    base, tuned, store = pair
+    out = tmp_path_factory.mktemp("out")
+    done = rlviz(
+        "compare", base, tuned, "--store", store, "--json", str(out / "r.json"), "--csv", str(out / "r.csv"),
+        "--arrays", str(out / "r.safetensors"), "--k", "8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_json_is_the_documented_object(compared):
+    out, _ = compared
+    found = json.loads((out / "r.json").read_text())
+    assert found["schema"] == 1
+    summary, tensors = found["summary"], found["tensors"]
+    assert set(summary["n_changed"]) == set(summary["update_sparsity"]) == {lens.value for lens in LENSES}
+    for key in ("n", "tensors_compared", "tensors_total", "relative_update_norm", "nss", "nss_median"):
+        assert summary[key] is not None, key
+    assert summary["n"] == sum(t["n"] for t in tensors)
+    for lens in LENSES:
+        assert summary["n_changed"][lens] == sum(t["n_changed"][lens] for t in tensors)
+        assert summary["update_sparsity"][lens] == 1 - summary["n_changed"][lens] / summary["n"]
+    matrix = next(t for t in tensors if t["module"] == "q_proj")
+    for key in (
+        "name", "layer", "module", "shape", "dtype_base", "dtype_tuned", "n", "n_changed", "n_nonfinite",
+        "update_norm", "base_norm", "max_abs_update", "nss", "max_principal_angle_left_deg",
+        "max_principal_angle_right_deg", "energy_principal", "energy_principal_enrichment", "stable_rank_update",
+        "effective_rank_update",
+    ):  # fmt: skip
+        assert matrix[key] is not None, key
+    norm = next(t for t in tensors if len(t["shape"]) == 1)
+    assert norm["nss"] is None
+    assert {"base", "tuned", "skipped", "provenance"} <= set(found)
+    assert {"ref", "commit", "nbytes"} <= set(found["base"])
+
+
+def test_csv_has_one_row_per_tensor(compared):
+    out, _ = compared
+    with (out / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = json.loads((out / "r.json").read_text())
+    assert [row["name"] for row in rows] == [t["name"] for t in found["tensors"]]
+    assert all(
+        int(row["n_changed_bf16"]) == t["n_changed"]["bf16"] for row, t in zip(rows, found["tensors"], strict=True)
+    )
+
+
+def test_arrays_are_the_singular_values(pair, compared):
+    out, _ = compared
+    arrays = load_file(out / "r.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weight = load_file(Path(pair[0]) / "model.safetensors")[name].astype(np.float64)
+    np.testing.assert_allclose(
+        arrays[f"{name}/singular_values_base"], np.linalg.svd(weight, compute_uv=False), rtol=1e-6
+    )
+    assert {key.rsplit("/")[-1] for key in arrays} == {f"singular_values_{s}" for s in ("base", "tuned", "update")}
+
+
+def test_results_go_to_stdout_progress_to_stderr(pair, compared):
+    base, tuned, store = pair
+    done = rlviz("compare", base, tuned, "--store", store, "--json", "-")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["schema"] == 1
+    assert "unchanged" in compared[1].stdout
+
+
+def test_several_tuned_models_give_a_list(pair):
+    base, tuned, store = pair
+    done = rlviz("compare", base, tuned, base, "--store", store, "--json", "-", "--quiet", "--probes", "coordinate")
+    found = json.loads(done.stdout)
+    assert [f["summary"]["update_sparsity"]["stored"] == 1 for f in found] == [False, True]
+
+
+def test_plan_reads_no_weight_and_says_what_it_would(pair, tmp_path):
+    base, tuned, _ = pair
+    done = rlviz("plan", base, tuned, "--json", "-", "--store", str(tmp_path))
+    found = json.loads(done.stdout)
+    size = sum(Path(p, "model.safetensors").stat().st_size for p in (base, tuned))
+    assert 0.5 * size < found["bytes_to_read"] < 2.1 * size
+    assert set(found["probes"]) == {"coordinate", "spectrum"}
+    assert found["seconds"] > 0
+    assert "tensors compared" in rlviz("plan", base, tuned, "--store", str(tmp_path)).stdout
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_store_list_show_remove(pair, compared):
+    base, tuned, store = pair
+    key = json.loads(rlviz("plan", base, tuned, "--store", store, "--json", "-").stdout)["key"]
+    assert key[:12] in rlviz("store", "list", "--store", store).stdout
+    shown = json.loads(rlviz("store", "show", key[:12], "--store", store, "--json", "-").stdout)
+    assert shown["summary"]["n"] > 0
+    other = rlviz("compare", base, base, "--store", store, "--quiet", "--probes", "coordinate", "--tensors", "*norm*")
+    assert other.returncode == 0
+    doomed = next(
+        line[:12] for line in rlviz("store", "list", "--store", store).stdout.splitlines() if " 3 tensors" in line
+    )
+    assert "removed" in rlviz("store", "remove", doomed, "--store", store).stdout
+    assert doomed not in rlviz("store", "list", "--store", store).stdout
+
+
+def test_errors_are_one_sentence_with_the_right_exit_code(pair, tmp_path):
+    base, tuned, store = pair
+    broken = tmp_path / "broken"
+    write_checkpoint(broken, tiny_base())
+    (broken / "model.safetensors").write_bytes(b"\xff" * 40)
+    other = write_checkpoint(tmp_path / "other", {"something.else": np.zeros((3, 5), np.float32)})
+    cases = {
+        2: [
+            ["a b c", tuned],
+            ["https://example.com/a/b", tuned],
+            [base, tuned, "--probes", "nonsense"],
+            [base, tuned, "--k", "0"],
+        ],
+        3: [["org/model", tuned], [str(tmp_path / "absent"), tuned]],
+        4: [[base, str(broken)]],
+        5: [[base, str(other)], [base, tuned, "--tensors", "*nothing*"]],
+    }
+    for code, commands in cases.items():
+        for arguments in commands:
+            done = rlviz("compare", *arguments, "--store", store, "--quiet", HF_ENDPOINT="http://127.0.0.1:9")
+            assert done.returncode == code, (arguments, done.stderr)
+            assert "Traceback" not in done.stderr
+            assert done.stderr.startswith("rlviz: ")
+            assert done.stdout == ""
+
+
+def test_folder_without_dot_slash_is_explained(pair):
+    folder = Path(pair[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "rlviz", "plan", f"{folder.parent.name}/base", pair[1]],
+        capture_output=True, text=True, cwd=folder.parent.parent, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"write ./{folder.parent.name}/base" in done.stderr
+
+
+def test_interrupt_is_130_without_traceback(pair, tmp_path):
+    script = (
+        "import sys, time, rlviz.store.store as s\n"
+        "put = s.Store.put\n"
+        "s.Store.put = lambda self, k, r: (time.sleep(0.3), put(self, k, r))\n"
+        "from rlviz.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "compare", pair[0], pair[1], "--store", str(tmp_path), "--quiet"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert "cancelled" in stderr
