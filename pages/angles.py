@@ -10,15 +10,10 @@ name = ui.picked_matrix(results)
 k = ui.choose_k()
 params = ui.params()
 st.markdown(f"#### `{name}`")
-left, right = st.columns(2)
-with left:
-    ui.render_plot(views.plot_angle_curves(results, name, "left", k, theme), "angles_left", results)
-with right:
-    ui.render_plot(views.plot_angle_curves(results, name, "right", k, theme), "angles_right", results)
-left, right = st.columns(2)
-with left:
-    ui.render_plot(views.plot_alignment_curve(results, name, theme), "alignment", results)
-with right:
-    ui.render_plot(views.plot_update_vs_components(results, name, theme), "components", results)
+ui.render_plot(views.plot_angle_curves(results, name, k, theme), "angle_curves", results)
+ui.render_plot(views.plot_alignment_curve(results, name, k, theme), "alignment", results)
+ui.render_plot(views.plot_update_vs_components(results, name, theme), "components", results)
+ui.render_plot(views.plot_max_angle_over_k(results, name, k, theme), "angle_over_k", results)
 st.markdown("#### All matrices")
 ui.render_heatmap(results, METRICS["energy_principal_enrichment"], params, "enrichment_heatmap")
+ui.render_heatmap(results, METRICS["max_principal_angle_left"], params, "angle_heatmap")

@@ -134,8 +134,8 @@ def compare(
     models: Sequence[Model] = tuned if several else [tuned]  # pyright: ignore[reportAssignmentType]
     kept = _store(store)
     with ExitStack() as stack:
-        base_side = stack.enter_context(_open(base))
-        pairings = [pair(base_side, stack.enter_context(_open(model))) for model in models]
+        base_side = stack.enter_context(_open(base, cancel))
+        pairings = [pair(base_side, stack.enter_context(_open(model, cancel))) for model in models]
         results = [compare_pairing(p, kept, wanted, report, cancel) for p in pairings]
     return results if several else results[0]
 
@@ -171,7 +171,9 @@ def load_result(key: str, store: Store | Path | str | None = None) -> PairResult
 
 def with_ancestor_notice(result: PairResult) -> PairResult:
     """Add the warning that only measured norms can give: the base is not the ancestor."""
-    notice = ancestor_notice(result.pooled("relative_update_norm"))
+    # Matrices only: every model's norm weights lie near 1, and would make strangers look related.
+    relative = result.pooled("relative_update_norm", where=lambda m: m.match.is_matrix)
+    notice = ancestor_notice(relative)
     return replace(result, notices=(*result.notices, notice)) if notice else result
 
 
@@ -194,8 +196,8 @@ def _ref(model: Model) -> ModelRef:
     return model if isinstance(model, ModelRef) else ModelRef.parse(model)
 
 
-def _open(model: Model) -> Checkpoint:
-    return resolve(_ref(model), allow_local=not hosted(), token=_token())
+def _open(model: Model, cancel: Event | None = None) -> Checkpoint:
+    return resolve(_ref(model), allow_local=not hosted(), token=_token(), cancel=cancel)
 
 
 def _token() -> str | Literal[False] | None:

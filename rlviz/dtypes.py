@@ -66,4 +66,5 @@ def to_float64(codes: NDArray[np.generic], dtype: str) -> NDArray[np.float64]:
     >>> float(to_float64(np.array([0x3F80], dtype="<u2"), "BF16")[0])
     1.0
     """
-    return codes.view(ELEMENT_TYPES[dtype].values).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # widening a signalling NaN raises a flag, and it is a NaN either way
+        return codes.view(ELEMENT_TYPES[dtype].values).astype(np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import degrees, isfinite, nan
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.errors import InvalidInput
 from rlviz.metrics import METRICS, Metric
+from rlviz.metrics.coordinate import is_float, n_changed, n_compared, n_nonfinite
+from rlviz.metrics.spectrum import spectra
 from rlviz.store import Store
 from rlviz.store.load import measured_tensors
 from rlviz.types import LENSES, Measured, MetricParams, ModelIdentity, Notice, Provenance, Skipped
@@ -118,9 +119,8 @@ class PairResult:
 
     def spectrum(self, name: str) -> Spectrum:
         """Singular values of one matrix; raises `InvalidInput` where its spectrum was not measured in full."""
-        from rlviz.metrics.spectrum import spectra
-
-        found = spectra(self.by_name(name))
+        measured = self.by_name(name)
+        found = spectra(measured) if "spectrum" in measured.records else None
         if found is None:
             raise InvalidInput(name, "its full spectrum was not measured", "Run with --probes coordinate,spectrum.")
         return Spectrum(*found)
@@ -137,8 +137,6 @@ class PairResult:
 
     def summary(self, params: MetricParams = DEFAULTS) -> dict[str, Any]:
         """Pooled numbers: counts, sparsity per lens, and each metric over all tensors it applies to."""
-        from rlviz.metrics.coordinate import n_changed, n_compared
-
         counted = [m for m in self.floats if "coordinate" in m.records]
         n = sum(n_compared(m) for m in counted)
         changed = {lens.value: sum(n_changed(m, lens) for m in counted) for lens in LENSES}
@@ -155,7 +153,6 @@ class PairResult:
         for metric in METRICS.values():
             if metric.key != "update_sparsity":
                 summary[metric.column] = exported(metric, metric.pooled(self.floats, params))
-        summary["nss_median"] = _median("nss", self.floats, params)
         return summary
 
     def to_dict(self, params: MetricParams = DEFAULTS) -> dict[str, Any]:
@@ -201,11 +198,6 @@ def metric_called(key: str) -> Metric:
     return METRICS[key]
 
 
-def is_float(measured: Measured) -> bool:
-    """Whether the tensor enters pooled numbers."""
-    return ELEMENT_TYPES[measured.match.base.dtype].is_float
-
-
 def exported(metric: Metric, value: float) -> float | None:
     """A value as tables and JSON hold it: degrees for angles, None where undefined."""
     if not isfinite(value):
@@ -215,8 +207,6 @@ def exported(metric: Metric, value: float) -> float | None:
 
 def tensor_row(m: Measured, params: MetricParams) -> dict[str, Any]:
     """The export row of one tensor (see `PairResult.rows`)."""
-    from rlviz.metrics.coordinate import n_changed, n_compared, n_nonfinite
-
     row: dict[str, Any] = {
         "name": m.name,
         "layer": m.layer,
@@ -241,10 +231,3 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     flat["shape"] = "x".join(map(str, row["shape"]))
     changed: Mapping[str, int] = row["n_changed"] or {}
     return flat | {f"n_changed_{lens}": changed.get(lens.value) for lens in LENSES}
-
-
-def _median(key: str, group: Iterable[Measured], params: MetricParams) -> float | None:
-    """Median over tensors of a metric whose pooled form is a ratio of sums."""
-    metric = metric_called(key)
-    values = [v for m in group if isfinite(v := metric.of(m, params))]
-    return float(np.median(values)) if values else None

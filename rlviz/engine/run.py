@@ -13,13 +13,13 @@ from threading import BoundedSemaphore, Event, Lock
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from rlviz import __version__
 from rlviz.engine.feeds import ByteCount, Feed
 from rlviz.engine.memory import CancelCheck, MemoryBudget
 from rlviz.engine.plan import Plan, Step, compared_bytes, manifest, without_landed
 from rlviz.probes.base import Fields, NotMeasurable, TensorPair
 from rlviz.store import Store
 from rlviz.types import Provenance, Record, Skipped
+from rlviz.version import __version__
 
 PROGRESS_INTERVAL_S = 0.25
 LOADERS = 2  # tensors being fetched over the network while the workers compute

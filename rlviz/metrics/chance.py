@@ -14,8 +14,15 @@ SEED = 20251108
 
 
 @lru_cache(maxsize=512)
-def _simulated(d: int, k: int) -> Curve:
-    small = min(k, d - k)
+def _mean_angles(d: int, k: int) -> Curve:
+    curve = random_subspace_angles(d, k).mean(axis=0)
+    curve.flags.writeable = False
+    return curve
+
+
+def random_subspace_angles(d: int, k: int) -> Curve:
+    """Seeded draws ``[32, k]`` (rad, ascending) of the principal angles of two random k-subspaces of R^d."""
+    small = min(k, d - k)  # beyond d/2 the orthogonal complements have the same non-zero angles
     angles = np.zeros((DRAWS, k))
     if small > 0:
         rng = np.random.default_rng([SEED, d, k])
@@ -25,9 +32,7 @@ def _simulated(d: int, k: int) -> Curve:
             upper, lower = _bartlett(rng, small, small), _bartlett(rng, small, d - small)
             tangents = np.linalg.svd(np.linalg.solve(upper, lower), compute_uv=False)
             row[k - small :] = np.arctan(tangents)[::-1]
-    curve = angles.mean(axis=0)
-    curve.flags.writeable = False
-    return curve
+    return angles
 
 
 def _bartlett(rng: np.random.Generator, size: int, freedom: int) -> Curve:
@@ -60,4 +65,4 @@ def chance_angle_curve(d: int, k: int) -> Curve:
     >>> chance_angle_curve(4, 3).round(3)[:2].tolist()
     [0.0, 0.0]
     """
-    return _simulated(d, k)
+    return _mean_angles(d, k)

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx2
 
-from rlviz.errors import NotFound, RlvizError, Unavailable, UnsupportedCheckpoint
+from rlviz.errors import Cancelled, InvalidInput, NotFound, RlvizError, Unavailable, UnsupportedCheckpoint
 from rlviz.sources.card import base_models
 from rlviz.sources.checkpoint import Checkpoint
 from rlviz.sources.header import HeaderEntry, parse_header, read_header_length, tensor_metas
@@ -35,7 +35,9 @@ MAX_JSON_BYTES = 256 << 20  # as for local files: an index of a million tensors 
 _HEADER_GUESS_BYTES = 64 * 1024  # holds the whole header of a single-file model of about 500 tensors
 _BYTES_PER_ENTRY = 120  # of a header, beside the tensor's name
 _HEADERS_AT_ONCE = 8
-_TYPING = Patience(attempts=2, first_wait_s=0.2, connect_s=3.0, read_s=6.0)  # someone watches the text field
+_LONGEST_SILENCE_S = 20.0  # of a rate limit while a model is opened; beyond it, say so and let the person decide
+# someone watches the text field
+_TYPING = Patience(attempts=2, first_wait_s=0.2, longest_rate_limit_s=1.0, connect_s=3.0, read_s=6.0)
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 
 
@@ -78,7 +80,7 @@ class _Listing:
 def open_hub(
     ref: ModelRef,
     *,
-    token: str | bool | None = None,
+    token: str | Literal[False] | None = None,
     endpoint: str | None = None,
     cancel: threading.Event | None = None,
     patience: Patience | None = None,
@@ -89,7 +91,7 @@ def open_hub(
     ----------
     ref : ModelRef
         Of kind "hub".
-    token : str or bool, optional
+    token : str or False, optional
         None takes the token of the environment (HF_TOKEN or the stored login); False asks as nobody.
     endpoint : str, optional
         None takes HF_ENDPOINT, or huggingface.co.
@@ -105,7 +107,7 @@ def open_hub(
     UnsupportedCheckpoint
         Where there are no safetensors weights, or they are broken.
     """
-    listing = _list(ref, token, endpoint, patience or Patience())
+    listing = _list(ref, token, endpoint, patience or Patience(), cancel)
     sizes = {path: file.size for path, file in listing.files.items()}
     reader = HubReader(listing.model, listing.commit, sizes, cancel=cancel, patience=patience)
     shards, weight_map = _shards(listing, ref, reader)
@@ -118,7 +120,7 @@ def open_hub(
     return Checkpoint(identity, tensors, shard_ids, reader, config, listing.card)
 
 
-def peek(ref: ModelRef, *, token: str | bool | None = None, endpoint: str | None = None) -> HubInfo:
+def peek(ref: ModelRef, *, token: str | Literal[False] | None = None, endpoint: str | None = None) -> HubInfo:
     """What the hub says about a model, in one request and a few seconds at most; raises as `open_hub` does.
 
     A gated model is seen here without its licence: `gated` says that reading it may be refused.
@@ -146,12 +148,23 @@ def peek(ref: ModelRef, *, token: str | bool | None = None, endpoint: str | None
 # --- one request for what there is ------------------------------------------------------------------------------
 
 
-def _list(ref: ModelRef, token: str | bool | None, endpoint: str | None, patience: Patience) -> _Listing:
+def _list(
+    ref: ModelRef,
+    token: str | Literal[False] | None,
+    endpoint: str | None,
+    patience: Patience,
+    cancel: threading.Event | None = None,
+) -> _Listing:
+    def pause(seconds: float) -> None:
+        if (cancel or threading.Event()).wait(seconds):
+            raise Cancelled(str(ref), "opening was cancelled")
+
     where = (endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
         raise offline_mode(str(ref))
     model = HubModel(str(ref), ref.repo_id, ref.revision, where, _token(token))
-    info = persist(lambda: _ask(model, patience), patience)
+    brief = replace(patience, longest_rate_limit_s=min(patience.longest_rate_limit_s, _LONGEST_SILENCE_S))
+    info = persist(lambda: _ask(model, brief), brief, pause)
     commit = info.sha or ""
     if not re.fullmatch(r"[0-9a-f]{40}", commit) or info.siblings is None:
         raise explain(model, ValueError("no commit"))
@@ -164,15 +177,15 @@ def _list(ref: ModelRef, token: str | bool | None, endpoint: str | None, patienc
     return _Listing(replace(model, repo_id=info.id), commit, files, card, info)
 
 
-def _token(token: str | bool | None) -> str | None:
-    """The token to send: as given, from the environment, or none."""
-    if isinstance(token, str):
-        return token.strip() or None
-    if token is False:
-        return None
-    from huggingface_hub import get_token
+def _token(token: str | Literal[False] | None) -> str | None:
+    """The token to send: as given, from the environment as the hub's client finds it, or none."""
+    from huggingface_hub.utils import build_hf_headers
 
-    return get_token()
+    given = token.strip() if isinstance(token, str) else token
+    found = build_hf_headers(token=given).get("authorization", "").removeprefix("Bearer ")
+    if not found.isascii() or not found.isprintable():
+        raise InvalidInput("HF_TOKEN", "this is not a token", "Copy it again from huggingface.co/settings/tokens.")
+    return found or None
 
 
 def _ask(model: HubModel, patience: Patience) -> ModelInfo:
@@ -181,8 +194,6 @@ def _ask(model: HubModel, patience: Patience) -> ModelInfo:
     api = HfApi(endpoint=model.endpoint, token=model.token or False, library_name="rlviz")
     try:
         return api.model_info(model.repo_id, revision=model.revision, files_metadata=True, timeout=patience.read_s)
-    except RlvizError:
-        raise
     # what a server that is no hub (a login page, a proxy) makes of the client's parsing is any of these
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem: RlvizError | Setback = explain(model, error)

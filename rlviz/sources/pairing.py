@@ -18,6 +18,7 @@ from rlviz.sources.wrappers import by_canonical_name
 from rlviz.types import Notice, Skipped, TensorMatch, TensorMeta
 
 SIDES = ("base", "tuned")
+_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForPreTraining", "ForConditionalGeneration")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +58,9 @@ def pair(base: Checkpoint, tuned: Checkpoint) -> Pairing:
         else:
             skipped.append(outcome)
     taken = {left.name for left, _ in couples}, {right.name for _, right in couples}
-    known = {skip.name for skip in ambiguous}
     for side, tensors, used in zip(SIDES, (base.tensors, tuned.tensors), taken, strict=True):
-        skipped += [rules.alone(meta, side) for name, meta in tensors.items() if name not in used | known]
+        judged = used | {skip.name for skip in ambiguous}
+        skipped += [rules.alone(meta, side) for name, meta in tensors.items() if name not in judged]
     if not matched:
         raise _nothing(base, tuned, skipped)
     notices = (*sanity.notices(base, tuned, matched), *_renamed(matched), *_grown(matched), *_adapters(base, tuned))
@@ -105,9 +106,11 @@ class _Rules:
 
     def judge(self, base: TensorMeta, tuned: TensorMeta) -> TensorMatch | Skipped:
         """A match, or why these two are not compared."""
-        reason = self._obstacle(base, tuned)
-        if reason:
-            return Skipped(base.name, *reason)
+        obstacle = self._obstacle(base, tuned)
+        if obstacle:
+            reason, detail = obstacle
+            other_name = "" if base.name == tuned.name else f" (tuned name {tuned.name})"
+            return Skipped(base.name, reason, detail + other_name)
         if base.shape == tuned.shape:
             return TensorMatch(base, tuned, base.shape[0] if base.shape else 1)
         return TensorMatch(base, tuned, min(base.shape[0], tuned.shape[0]))
@@ -162,8 +165,8 @@ def _is_head(meta: TensorMeta) -> bool:
 def _is_tied(checkpoint: Checkpoint) -> bool:
     """Whether the output head is the embedding.
 
-    Many configs leave the key to the model class's default; a causal language model saved without a head can
-    only be tied.
+    Many configs leave the key to the model class's default; a language model saved without a head can only be
+    tied.
     """
     config = checkpoint.config
     for part in (config, config.get("text_config")):
@@ -174,7 +177,7 @@ def _is_tied(checkpoint: Checkpoint) -> bool:
 
 def _makes_text(config: Mapping[str, Any]) -> bool:
     names = config.get("architectures")
-    return is_list(names) and any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    return is_list(names) and any(str(name).endswith(_LANGUAGE_MODELS) for name in names)
 
 
 def _renamed(matched: Sequence[TensorMatch]) -> Iterable[Notice]:

@@ -96,7 +96,7 @@ class Pool:
 
 def connection_ceiling() -> int:
     """Connections this process may open: RLVIZ_CONNECTIONS, or 16."""
-    text = os.environ.get("RLVIZ_CONNECTIONS", str(_DEFAULT_CONNECTIONS))
+    text = os.environ.get("RLVIZ_CONNECTIONS") or str(_DEFAULT_CONNECTIONS)
     if not text.isdigit() or int(text) == 0:
         raise InvalidInput("RLVIZ_CONNECTIONS", f"{text!r} is not a positive number", "Unset it, or set 1 to 64.")
     return int(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isfinite, nan
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,9 +17,20 @@ from rlviz.views.cells import drawn_text, shown
 from rlviz.views.curves import Line, Panel, plot_lines
 from rlviz.views.figure import Floats, Plot, Row, blank, finite, log_axis, log_range, padded_range
 from rlviz.views.theme import ThemeName, figure_layout, tokens, tuned_colour
-from rlviz.views.words import LENS_WORDS, param_words, safe, sentences, tuned_labels, unit_of
+from rlviz.views.words import (
+    LENS_WORDS,
+    chance_sentence,
+    param_words,
+    safe,
+    said,
+    sentences,
+    title_of,
+    tuned_labels,
+    unit_of,
+)
 
 Where = Callable[[Measured], bool]
+_SEPARATOR = tokens("light").chance  # the same in both themes
 
 
 def linear_layers(measured: Measured) -> bool:
@@ -33,7 +45,7 @@ def _drawn(metric: Metric, value: float) -> float:
 
 def _axis_title(metric: Metric, params: MetricParams) -> str:
     words = param_words(metric, params)
-    return f"{metric.title.lower()}{f' {words}' if words else ''}, {unit_of(metric)}"
+    return f"{said(metric)}{f' {words}' if words else ''}, {unit_of(metric)}"
 
 
 def _is_log(metric: Metric) -> bool:
@@ -65,12 +77,12 @@ def plot_by_layer(
     """A metric pooled over each layer's tensors, one line per tuned model. `where` restricts the tensors."""
     layers = _layers(results, where)
     if not layers:
-        return blank(theme, f"{metric.title}: no tensor here belongs to a layer.")
+        return blank(theme, f"{title_of(metric)}: no tensor here belongs to a layer.")
     x = np.array(layers, dtype=np.float64)
     labels = tuned_labels(results)
     values = [_by_layer(r, metric, params, layers, where) for r in results]
     if not any(np.isfinite(v).any() for v in values):
-        return blank(theme, f"{metric.title} has not been measured yet for any layer.")
+        return blank(theme, f"{title_of(metric)} has not been measured yet for any layer.")
     lines = [
         Line(
             label, x, np.array([_drawn(metric, float(v)) for v in series]), tuned_colour(i, theme), mode="lines+markers"
@@ -99,9 +111,9 @@ def plot_by_layer(
         for layer, v in zip(layers, series, strict=True)
     ]
     caption = sentences(
-        metric.meaning, f"Each point is one layer, {metric.pooling} over its tensors", metric.chance_text
+        metric.meaning, f"Each point is one layer, {metric.pooling} over its tensors", chance_sentence(metric)
     )
-    return Plot(figure, sentences(f"{metric.title} by layer. {'; '.join(ends)}"), caption, tuple(rows))
+    return Plot(figure, sentences(f"{title_of(metric)} by layer. {'; '.join(ends)}"), caption, tuple(rows))
 
 
 def _span_words(metric: Metric, label: str, names: Sequence[int | str], values: Floats) -> str:
@@ -137,7 +149,7 @@ def plot_by_module(
     values = [{module: metric.pooled(ms, params) for module, ms in group.items()} for group in groups]
     modules = module_order({module for series in values for module, v in series.items() if isfinite(v)})
     if not modules:
-        return blank(theme, f"{metric.title} has not been measured yet for any module.")
+        return blank(theme, f"{title_of(metric)} has not been measured yet for any module.")
     labels = tuned_labels(results)
     figure = go.Figure(layout=figure_layout(theme, height=max(420, 110 + 27 * len(modules))))
     series = [np.array([s.get(module, nan) for module in modules], dtype=np.float64) for s in values]
@@ -163,8 +175,10 @@ def plot_by_module(
         for module, v in zip(modules, s, strict=True)
     ]
     ends = [_span_words(metric, label, modules, s) for label, s in zip(labels, series, strict=True)]
-    caption = sentences(metric.meaning, f"Each dot is one module over all layers, {metric.pooling}", metric.chance_text)
-    return Plot(figure, sentences(f"{metric.title} by module. {'; '.join(ends)}"), caption, tuple(rows))
+    caption = sentences(
+        metric.meaning, f"Each dot is one module over all layers, {metric.pooling}", chance_sentence(metric)
+    )
+    return Plot(figure, sentences(f"{title_of(metric)} by module. {'; '.join(ends)}"), caption, tuple(rows))
 
 
 def _range_lines(drawn: Sequence[Floats], theme: ThemeName) -> dict[str, object]:
@@ -226,8 +240,8 @@ def _module_axes(
     figure: go.Figure, modules: Sequence[str], metric: Metric, params: MetricParams, values: Floats
 ) -> None:
     span = (-1.5, 101.5) if metric.scale == "fraction" else padded_range(values)
-    axis = log_axis(log_range(values)) if _is_log(metric) else {"range": span}
-    figure.update_xaxes(**axis, title={"text": _axis_title(metric, params)}, zeroline=False)
+    axis: dict[str, Any] = log_axis(log_range(values)) if _is_log(metric) else {"range": span}
+    figure.update_xaxes({**axis, "title": {"text": _axis_title(metric, params)}, "zeroline": False})
     figure.update_yaxes(
         range=[len(modules) - 0.5, -0.5],
         tickvals=np.arange(len(modules)),
@@ -238,9 +252,7 @@ def _module_axes(
     groups = [module_group(m) for m in modules]
     for i in range(1, len(modules)):
         if groups[i] != groups[i - 1]:
-            figure.add_hline(
-                y=i - 0.5, line={"color": figure.layout.template.layout.xaxis.linecolor, "width": 1}, opacity=0.4
-            )
+            figure.add_hline(y=i - 0.5, line={"color": _SEPARATOR, "width": 1}, opacity=0.4)
 
 
 def plot_sparsity_by_module(

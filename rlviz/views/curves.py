@@ -31,7 +31,7 @@ _MAX_POINTS = 4000  # per line: beyond that the browser slows down and no pixel 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """One line. `label` is not escaped; `band` is a half-width around y, drawn for chance lines only."""
+    """One line. `label` is not escaped; `band` is its lower and upper edge. Without a label only the band is drawn."""
 
     label: str
     x: Floats
@@ -41,7 +41,7 @@ class Line:
     mode: Literal["lines", "lines+markers", "markers"] = "lines"
     dash: str | None = None
     width: float = 2.0
-    band: Floats | None = None
+    band: tuple[Floats, Floats] | None = None
     note: str = ""
 
 
@@ -105,11 +105,12 @@ def _trace(line: Line, panel: Panel, axis: str, theme: ThemeName, legend: bool) 
 
 def _band(line: Line, axis: str) -> dict[str, Any]:
     assert line.band is not None
+    lower, upper = line.band
     return {
         "type": "scatter",
         "mode": "lines",
         "x": np.concatenate([line.x, line.x[::-1]]),
-        "y": np.concatenate([line.y + line.band, (line.y - line.band)[::-1]]),
+        "y": np.concatenate([upper, lower[::-1]]),
         "fill": "toself",
         "fillcolor": faded(line.colour, 0.18),
         "line": {"width": 0},
@@ -162,12 +163,13 @@ def _domains(panels: Sequence[Panel], room: int) -> list[tuple[float, float]]:
 
 def plot_lines(panels: Sequence[Panel], theme: ThemeName, *, height: int = FIGURE_HEIGHT) -> go.Figure:
     """Panels side by side. With at most four lines in each, labels stand at line ends; otherwise one legend."""
-    direct = all(len(panel.lines) <= _MAX_DIRECT for panel in panels)
+    direct = all(sum(bool(line.label) for line in panel.lines) <= _MAX_DIRECT for panel in panels)
     room = label_margin([line.label for panel in panels for line in panel.lines]) if direct else 24
     figure = go.Figure()
     top = 48 if any(p.title for p in panels) or not direct else 28
     figure.update_layout(figure_layout(theme, height=height))
-    figure.update_layout(margin={"l": 64, "r": room, "t": top + (24 if not direct else 0), "b": 56})
+    top += 24 if not direct else 0
+    figure.update_layout(margin={"l": 64, "r": room, "t": top, "b": 56})
     named: set[str] = set()
     for i, (panel, domain) in enumerate(zip(panels, _domains(panels, room), strict=True)):
         axis = str(i + 1) if i else ""
@@ -179,12 +181,13 @@ def plot_lines(panels: Sequence[Panel], theme: ThemeName, *, height: int = FIGUR
             }
         )
         figure.add_traces([go.Scatter(_band(line, axis)) for line in panel.lines if line.band is not None])
-        for line in panel.lines:
+        for line in (line for line in panel.lines if line.label):
             figure.add_trace(_trace(line, panel, axis, theme, legend=not direct and line.label not in named))
             named.add(line.label)
         if direct:
-            label_line_ends(figure, _ends(panel.lines), y_range, log_x=panel.log_x, log_y=panel.log_y, axis=axis)
-        _draw_marks(figure, panel.marks, axis)
+            plot_px = height - top - 56
+            label_line_ends(figure, _ends(panel.lines), y_range, plot_px, log=(panel.log_x, panel.log_y), axis=axis)
+        _draw_marks(figure, panel, axis)
         if panel.title:
             figure.add_annotation(
                 text=safe(panel.title), x=domain[0], y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom",
@@ -197,32 +200,28 @@ def _ends(lines: Sequence[Line]) -> list[LineEnd]:
     ends: list[LineEnd] = []
     for line in lines:
         known = np.flatnonzero(np.isfinite(line.y))
-        if known.size:
+        if known.size and line.label:
             ends.append(LineEnd(line.label, line.colour, float(line.x[known[-1]]), float(line.y[known[-1]])))
     return ends
 
 
-def _draw_marks(figure: go.Figure, marks: Sequence[Mark], axis: str) -> None:
-    for mark in marks:
+def _draw_marks(figure: go.Figure, panel: Panel, axis: str) -> None:
+    for mark in panel.marks:
         figure.add_shape(
             type="line", x0=mark.x, x1=mark.x, y0=0, y1=1, xref=f"x{axis}", yref=f"y{axis} domain",
             line={"color": mark.colour, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
         figure.add_annotation(
-            text=safe(mark.text), x=mark.x if _linear(figure, axis) else float(np.log10(mark.x)), y=1, xref=f"x{axis}",
-            yref=f"y{axis} domain", xanchor="left", yanchor="top", xshift=5, font={"size": 12, "color": mark.colour},
+            text=safe(mark.text), x=float(np.log10(mark.x)) if panel.log_x else mark.x, y=0, xref=f"x{axis}",
+            yref=f"y{axis} domain", xanchor="left", yanchor="bottom", xshift=5, font={"size": 12, "color": mark.colour},
         )  # fmt: skip
-
-
-def _linear(figure: go.Figure, axis: str) -> bool:
-    return figure.layout[f"xaxis{axis}"].type != "log"
 
 
 def lines_table(panels: Sequence[Panel], x_name: str, y_name: str) -> tuple[Row, ...]:
     """Every point of every line, unthinned."""
     rows: list[Row] = []
     for panel in panels:
-        for line in panel.lines:
+        for line in (line for line in panel.lines if line.label):
             columns = {x_name: line.x, y_name: line.y}
             prefix: Row = {"panel": panel.title, "line": line.label}
             rows += [prefix | row for row in rows_of(columns)]

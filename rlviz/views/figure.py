@@ -82,14 +82,10 @@ def log_axis(span: tuple[float, float]) -> dict[str, Any]:
 
 
 def power(exponent: int) -> str:
-    """``10ⁿ`` in Plotly's markup, ``1`` for 0."""
-    return (
-        "1"
-        if exponent == 0
-        else "10"
-        if exponent == 1
-        else f"10<sup>{'−' if exponent < 0 else ''}{abs(exponent)}</sup>"
-    )
+    """``10ⁿ`` in Plotly's markup; 1 to 1000 as plain numbers."""
+    if 0 <= exponent <= 3:
+        return str(10**exponent)
+    return f"10<sup>{'−' if exponent < 0 else ''}{abs(exponent)}</sup>"
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
@@ -130,23 +126,21 @@ def label_line_ends(
     figure: go.Figure,
     ends: Sequence[LineEnd],
     y_range: tuple[float, float],
+    height_px: float,
     *,
-    log_x: bool = False,
-    log_y: bool = False,
+    log: tuple[bool, bool] = (False, False),
     axis: str = "",
-    domain_px: float | None = None,
 ) -> None:
     """Write labels right of the line ends, moved apart where they would overlap.
 
-    `y_range` is the drawn range (exponents on a log axis), `axis` the subplot suffix (``"2"``), `domain_px` the
-    height of that axis; by default the figure's height less its margins.
+    `y_range` is the drawn range (exponents on a log axis) over `height_px` pixels, `log` says whether x and y are
+    log axes, `axis` is the subplot suffix (``"2"``).
     """
-    margin: Any = figure.layout.margin
-    height = domain_px or float(figure.layout.height - (margin.t or 0) - (margin.b or 0))
     low, high = y_range
+    log_x, log_y = log
     shown = [e for e in ends if isfinite(e.y) and (not log_y or e.y > 0)]
     drawn = [log10(e.y) if log_y else e.y for e in shown]
-    pixels = [(min(max(y, low), high) - low) / ((high - low) or 1.0) * height for y in drawn]
+    pixels = [(min(max(y, low), high) - low) / ((high - low) or 1.0) * height_px for y in drawn]
     for end, y, at, moved in zip(shown, drawn, pixels, spread(pixels, _GAP_PX), strict=True):
         figure.add_annotation(
             text=safe(end.text),

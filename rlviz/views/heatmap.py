@@ -18,9 +18,12 @@ from rlviz.views.theme import ThemeName, figure_layout, tokens, tuned_colour
 from rlviz.views.words import (
     LENS_SHORT,
     LENS_WORDS,
+    chance_sentence,
     masters_published,
     param_words,
+    said,
     sentences,
+    title_of,
     tuned_labels,
     unit_of,
     value_text,
@@ -62,7 +65,7 @@ def _plot_panels(panels: Sequence[Panel], metric: Metric, theme: ThemeName, word
     """Small multiples on shared rows, columns and colours; `words` state the parameters all of them share."""
     frame = frame_of(panels, metric)
     if not frame.layers and not frame.outside:
-        return blank(theme, f"Nothing to draw: {metric.title.lower()} is not defined for any tensor compared here.")
+        return blank(theme, f"Nothing to draw: {said(metric)} is not defined for any tensor compared here.")
     every = [[cell_of(p, metric, *key) for key in p.grid.names] for p in panels]
     flat = [c for cells in every for c in cells]
     scale = colour_scale(metric, np.array([c.value for c in flat]), np.array([c.chance for c in flat]))
@@ -73,7 +76,7 @@ def _plot_panels(panels: Sequence[Panel], metric: Metric, theme: ThemeName, word
         cells += draw_strip(canvas, panel, i) if frame.outside else []
         rows += [_row(panel, metric, c) for c in cells if c.names]
     log = ", log scale" if scale.log else ""
-    _finish(canvas, f"{metric.title}{f' {words}' if words else ''}, {unit_of(metric)}{log}")
+    _finish(canvas, f"{title_of(metric)}{f' {words}' if words else ''}, {unit_of(metric)}{log}")
     return Plot(canvas.figure, _alt(panels, metric, every), _caption(metric, frame, words), tuple(rows))
 
 
@@ -128,7 +131,7 @@ def _alt(panels: Sequence[Panel], metric: Metric, every: Sequence[Sequence[Cell]
         low, high = (f"{drawn_text(metric, c.value)} ({_place(c)})" for c in (known[0], known[-1]))
         overall = value_text(metric, panel.result.pooled(metric.key, panel.params))
         parts.append(f"{panel.title}: {overall} {metric.pooling}, from {low} to {high}")
-    return sentences(f"Heat map of {metric.title.lower()} by layer and module. {'; '.join(parts)}")
+    return sentences(f"Heat map of {said(metric)} by layer and module. {'; '.join(parts)}")
 
 
 def _place(cell: Cell) -> str:
@@ -139,7 +142,7 @@ def _caption(metric: Metric, frame: Frame, words: str) -> str:
     pooled = "the pooled value" if metric.parts else f"the {metric.pooling}"
     return sentences(
         f"{metric.meaning.rstrip('.')}{f' ({words})' if words else ''}",
-        metric.chance_text,
+        chance_sentence(metric),
         f"Not defined for {', '.join(frame.omitted)}" if frame.omitted else "",
         f"Cells with several tensors (experts) show {pooled}. Hatched: {NOT_COMPARED}",
     )

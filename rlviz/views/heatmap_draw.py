@@ -15,7 +15,7 @@ from rlviz.metrics import Metric
 from rlviz.views.cells import NOT_COMPARED, Cell, ColourScale, Frame, Panel, cell_of, cell_text, cell_values, drawn_text
 from rlviz.views.figure import Floats
 from rlviz.views.theme import ThemeName, tokens
-from rlviz.views.words import safe, shorten
+from rlviz.views.words import safe, said, shorten
 
 _PLOT_PX = 1040  # assumed width of the drawing area: the page is fluid, only proportions follow from it
 _CELL_MAX_PX = 150
@@ -68,7 +68,8 @@ class Layout:
 def layout_of(panels: int, frame: Frame) -> Layout:
     """Side by side up to four panels and about 170 columns of cells; then further rows of panels."""
     across = max(1, len(frame.layers))
-    columns = max(1, min(panels, 4, 170 // across))
+    fitting = max(1, min(panels, 4, 170 // across))
+    columns = ceil(panels / ceil(panels / fitting))  # five panels as three and two, not four and one
     gap = 0.03 if columns > 1 else 0.0
     widest = (1 - gap * (columns - 1)) / columns
     width = min(widest, across * _CELL_MAX_PX / _PLOT_PX) if frame.layers else widest
@@ -141,10 +142,11 @@ def _hatch(placed: _Placed, theme: ThemeName, legend: bool) -> dict[str, Any]:
 def _hover_lines(metric: Metric, cell: Cell) -> str:
     if not cell.names:
         return NOT_COMPARED
-    lines = [f"{metric.title.lower()} {cell_text(metric, cell, 4)}"]
+    lines = [f"{said(metric)} {cell_text(metric, cell, 4)}"]
     if np.isfinite(cell.chance):
         lines.append(f"chance {drawn_text(metric, cell.chance, 4)}")
-    lines.append(f"{len(cell.names)} tensors, {metric.pooling}" if len(cell.names) > 1 else safe(cell.names[0]))
+    first, *others = cell.names
+    lines.append(f"{len(cell.names)} tensors, {metric.pooling}" if others else safe(first))
     return "<br>".join(lines)
 
 
@@ -193,7 +195,12 @@ def _heat(
 
 
 def _in_cell(metric: Metric, cell: Cell) -> str:
-    return cell_text(metric, cell) if np.isfinite(cell.value) else ""
+    """Short enough for a cell; hover has four digits."""
+    if not np.isfinite(cell.value):
+        return ""
+    if metric.scale == "fraction" and 0 < cell.value < 1 and not 0.001 <= cell.value <= 0.999:
+        return "<0.1 %" if cell.value < 0.5 else ">99.9 %"
+    return cell_text(metric, cell)
 
 
 def _draw(canvas: Canvas, panel: Panel, placed: _Placed, heat: dict[str, Any], *, legend: bool) -> None:

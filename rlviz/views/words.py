@@ -13,6 +13,7 @@ from rlviz.result import PairResult
 from rlviz.types import Lens, MetricParams
 
 UNDEFINED = "–"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 LENS_WORDS: dict[Lens, str] = {
     Lens.STORED: "as stored",
@@ -47,8 +48,7 @@ def percent(fraction: float) -> str:
 
 def _scientific(x: float, digits: int) -> str:
     mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
-    superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa}·10{superscript}"
+    return f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
 def number(x: float, digits: int = 2) -> str:
@@ -67,6 +67,22 @@ def number(x: float, digits: int = 2) -> str:
     if exponent < -3 or exponent >= 4 + max(0, digits - 2):
         return _scientific(x, digits)
     return f"{round(x, digits - 1 - exponent):.{max(0, digits - 1 - exponent)}f}"
+
+
+def setting(x: float) -> str:
+    """A slider's value, without digits it does not have.
+
+    Examples
+    --------
+    >>> setting(1e-3), setting(1e-5), setting(1.12e-5)
+    ('0.001', '10⁻⁵', '1.12·10⁻⁵')
+    """
+    text = f"{x:.3g}"
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    power = f"10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def count(n: float) -> str:
@@ -135,6 +151,25 @@ def value_text(metric: Metric, value: float, digits: int = 2) -> str:
     return number(value, digits) + unit
 
 
+_SAID = {"update_sparsity": "weights unchanged", "density": "weights changed", "nss": "NSS"}
+
+
+def said(metric: Metric) -> str:
+    """A metric's name inside a sentence or on an axis: readers say "unchanged", never "sparsity 0.54"."""
+    return _SAID.get(metric.key, metric.title[:1].lower() + metric.title[1:])
+
+
+def title_of(metric: Metric) -> str:
+    """`said` with a capital, for the start of a sentence."""
+    text = said(metric)
+    return text[:1].upper() + text[1:]
+
+
+def chance_sentence(metric: Metric) -> str:
+    """What chance gives, as a caption says it; empty where the metric has no such value."""
+    return f"Chance: {metric.chance_text}" if metric.chance_text else ""
+
+
 def unit_of(metric: Metric) -> str:
     """The unit as an axis shows it."""
     if metric.scale == "fraction":
@@ -198,54 +233,64 @@ def _listed(parts: Sequence[str]) -> str:
 def headline(results: Sequence[PairResult], params: MetricParams) -> str:
     """The computed sentence of the answer band, e.g.
 
-    "40.4 % of weights are unchanged in bf16 in rl, 3.5 % in sft; in fp32 0 % and 0 %."
+    "40.4 % of weights are unchanged (bf16) in rl and 3.5 % in sft; in fp32 nearly every weight moved (0.39 % and
+    0.34 % unchanged)."
     """
-    if not results:
-        return ""
-    labels = tuned_labels(results)
-    shares = [r.pooled("update_sparsity", params) for r in results]
-    known = [(label, s, r) for label, s, r in zip(labels, shares, results, strict=True) if isfinite(s)]
+    known = [
+        (label, share, r)
+        for label, r in zip(tuned_labels(results), results, strict=True)
+        if isfinite(share := r.pooled("update_sparsity", params))
+    ]
     if not known:
         return "Nothing has been counted yet."
-    where = LENS_WORDS[params.lens]
-    first, *others = [f"{percent(s)} of weights are unchanged {where} in {label}" for label, s, _ in known[:1]] + [
-        f"{percent(s)} in {label}" for label, s, _ in known[1:]
-    ]
-    sentence = _listed([first, *others])
-    stored = replace(params, lens=Lens.FP32)
-    finer = [r.pooled("update_sparsity", stored) for _, _, r in known if masters_published(r)]
+    (label, share, _), *others = known
+    lens = LENS_SHORT[params.lens]
+    first = f"{percent(share)} of weights are unchanged ({lens}) in {label}"
+    sentence = _listed([first, *(f"{percent(s)} in {name}" for name, s, _ in others)])
+    return f"{sentence}{_in_fp32([(s, r) for _, s, r in known], params)}."
+
+
+def _in_fp32(known: Sequence[tuple[float, PairResult]], params: MetricParams) -> str:
+    """The second half of the headline: whether the gap closes where rounding hides nothing."""
     if params.lens in (Lens.STORED, Lens.FP32):
-        return sentence + "."
-    if len(finer) < len(known):
-        tail = "; fp32 masters were not published" + ("" if not finer else " for all of them")
-    elif max(finer) < 0.01 < max(s for _, s, _ in known):
-        bound = max(finer)
-        tail = f"; in fp32 nearly all of them moved ({_listed([percent(f) for f in finer])} unchanged)"
-        tail = "; in fp32 every weight changed" if bound == 0 else tail
-    else:
-        tail = f"; in fp32 it is {_listed([percent(f) for f in finer])}"
-    return f"{sentence}{tail}."
+        return ""
+    silent = [not masters_published(r) for _, r in known]
+    if any(silent):
+        return "; fp32 masters were not published" + ("" if all(silent) else " for all of them")
+    finer = [r.pooled("update_sparsity", replace(params, lens=Lens.FP32)) for _, r in known]
+    shares = _listed([percent(f) for f in finer])
+    if max(finer) < 0.02 and max(s for s, _ in known) > 0.1:
+        return f"; in fp32 nearly every weight moved ({shares} unchanged)"
+    return f"; in fp32 it is {shares}"
 
 
 def headline_numbers(result: PairResult, params: MetricParams) -> tuple[Headline, ...]:
-    """Three or four headline numbers of one tuned model, each with what chance alone gives."""
-    share = result.pooled("update_sparsity", params)
-    stored = result.pooled("update_sparsity", replace(params, lens=Lens.STORED))
-    numbers = [
-        Headline(
-            f"Unchanged ({LENS_SHORT[params.lens]})",
-            percent(share),
-            f"{percent(stored)} as stored",
-            METRICS["update_sparsity"].meaning,
-        )
-    ]
-    for key in ("relative_update_norm", "nss", "energy_principal_enrichment"):
-        if key not in METRICS:
-            continue
+    """Up to four headline numbers of one tuned model, each with its null or yardstick beside it."""
+    numbers = [_unchanged(result, params)]
+    yardsticks = {
+        "relative_update_norm": "one bf16 ULP is 0.39 to 0.78 % of a weight",
+        "nss": f"κ_iso {number(result.pooled('kappa_iso', params))}; isotropic noise of this size gives about 1",
+        "energy_principal_enrichment": f"× isotropic at k = {params.k}; chance gives 1",
+    }
+    for key, yardstick in yardsticks.items():
         metric, value = METRICS[key], result.pooled(key, params)
         if isfinite(value):
-            numbers.append(Headline(metric.title, value_text(metric, value), metric.chance_text, metric.meaning))
+            numbers.append(Headline(title_of(metric), value_text(metric, value), yardstick, metric.meaning))
     return tuple(numbers)
+
+
+def _unchanged(result: PairResult, params: MetricParams) -> Headline:
+    metric = METRICS["update_sparsity"]
+    share, stored = (result.pooled(metric.key, replace(params, lens=lens)) for lens in (params.lens, Lens.STORED))
+    published = published_values(f"update_sparsity_{params.lens.value}")
+    ranges = [
+        f"{kind} {percent(low)} to {percent(high)}"
+        for kind in ("RL", "SFT")
+        for low, high in [published_range([v for v in published if v.kind == kind]) or (0.0, 0.0)]
+        if high
+    ]
+    against = f"published {', '.join(ranges)}" if ranges else f"{percent(stored)} as stored"
+    return Headline(f"Unchanged ({LENS_SHORT[params.lens]})", percent(share), against, metric.meaning)
 
 
 def param_words(metric: Metric, params: MetricParams) -> str:
@@ -253,8 +298,8 @@ def param_words(metric: Metric, params: MetricParams) -> str:
     words = {
         "lens": LENS_WORDS[params.lens],
         "k": f"k = {params.k}",
-        "eta": f"η = {number(params.eta)}",
-        "tau": f"τ = {number(params.tau)}",
+        "eta": f"η = {setting(params.eta)}",
+        "tau": f"τ = {setting(params.tau)}",
     }
     return ", ".join(words[name] for name in metric.uses if name in words)
 

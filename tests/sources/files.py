@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlviz.sources.checkpoint import Checkpoint
 from rlviz.sources.header import HeaderEntry, tensor_metas
+from rlviz.sources.local import fingerprint
 from rlviz.types import ModelIdentity
 
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I64": 64, "I32": 32, "I16": 16}
@@ -71,5 +72,5 @@ def checkpoint(
         end = at + size_of(dtype, shape)
         entries[name] = HeaderEntry(dtype, shape, at, end)
         at = end
-    identity = ModelIdentity(ref, ref, f"{abs(hash((ref, tuple(shapes)))):040x}", at, True)
+    identity = ModelIdentity(ref, ref, fingerprint({ref: str(list(shapes))}), at, True)
     return Checkpoint(identity, tensor_metas(entries, "s"), {"s": "s"}, NoReader(), config or {}, card or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rlviz.errors import Gated, NotFound, Offline, RlvizError, Unavailable, UnsupportedCheckpoint
+from rlviz.errors import (
+    Cancelled,
+    Gated,
+    InvalidInput,
+    NotFound,
+    Offline,
+    RlvizError,
+    Unavailable,
+    UnsupportedCheckpoint,
+)
 from rlviz.sources import resolve
 from rlviz.sources.checkpoint import Checkpoint
 from rlviz.sources.hub import HubInfo, open_hub, peek
@@ -268,7 +278,7 @@ def test_an_answer_without_a_commit(hub: FakeHub) -> None:
 
 
 def test_a_hub_that_answers_another_commit_than_asked(hub: FakeHub, tmp_path: Path) -> None:
-    hub.repos["org/name"] = hub.add_repo("org/name", single(tmp_path / "m"), revision="a" * 40)
+    hub.add_repo("org/name", single(tmp_path / "m"), revision="a" * 40)
     assert "asked for commit aaaaaaaaaaaa, the hub answers with" in sentence(hub, f"org/name@{'a' * 40}", Unavailable)
 
 
@@ -285,6 +295,19 @@ def test_a_rate_limit(hub: FakeHub) -> None:
         "org/name: the hub limits the rate of requests (429). "
         "Try again in 900 s, or set HF_TOKEN: with a token the limit is higher."
     )
+
+
+def test_a_token_that_cannot_be_one_is_not_shown(hub: FakeHub) -> None:
+    assert sentence(hub, "org/name", InvalidInput, token="hf_\u200bsecret") == (
+        "HF_TOKEN: this is not a token. Copy it again from huggingface.co/settings/tokens."
+    )
+
+
+def test_opening_can_be_cancelled_while_it_waits(hub: FakeHub) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    hub.inject(lambda request: True, Fault(status=503))
+    assert sentence(hub, "org/name", Cancelled, cancel=cancel) == "org/name: opening was cancelled."
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,6 @@ def test_parse_undoes_str(ref: ModelRef | None) -> None:
 def test_any_text_parses_or_is_refused(text: str) -> None:
     try:
         ref = ModelRef.parse(text)
-    except InvalidInput as error:
-        assert len(str(error)) < 500
-    else:
-        assert ModelRef.parse(str(ref)) == ref
+    except InvalidInput:
+        return
+    assert ModelRef.parse(str(ref)) == ref

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import local
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.bins import block_edges
+from rlviz.bins import ETA_EDGES, TAU_EDGES, ULP_BINS, block_edges
 from rlviz.dtypes import ELEMENT_TYPES, to_float64
 from rlviz.probes.base import Fields, TensorPair, Window
 from rlviz.probes.coordinate import kernels
 from rlviz.probes.coordinate.lenses import rounding_table
-from rlviz.types import LENSES, Lens
+from rlviz.types import LENSES
 
 CODE_WINDOW = 1 << 18
 """Entries per window of bf16 codes: both sides and the flags stay in a shared cache."""
@@ -28,119 +31,134 @@ TABLE_CAPACITY = 1 << 31
 """Entries after which the 32-bit cells of the table are emptied."""
 
 
-class _Count:
-    """The running totals of one pair."""
+class Tallies:
+    """The running totals of one pair, as the kernels keep them."""
 
-    def __init__(self, pair: TensorPair) -> None:
-        self.pair = pair
-        self.tallies = kernels.new_tallies()
-        self.changed = _new_grid(pair)
-        self.nonfinite: kernels.Grid | None = None
-        self.table = np.empty(0)
+    def __init__(self) -> None:
+        self.hist = np.zeros((6, kernels.WIDTH), np.int64)
+        self.sums = np.zeros((2, kernels.WIDTH))
 
     @property
-    def shared(self) -> tuple[object, ...]:
-        """The arguments that every weighing kernel takes."""
-        wide = "F64" in (self.pair.match.base.dtype, self.pair.match.tuned.dtype)
-        return self.table, wide, kernels.GRIDS, self.tallies
-
-    def place(self, window: Window, flags: NDArray[np.uint8], has_nonfinite: bool) -> None:
-        """Add the flags of a window to rows, columns and blocks."""
-        placed = flags[: window.base.size].reshape(window.base.shape)
-        kernels.scatter(placed, window.row, window.column, 1, self.changed)
-        if has_nonfinite:
-            self.nonfinite = self.nonfinite or _new_grid(self.pair)
-            kernels.scatter(placed, window.row, window.column, 2, self.nonfinite)
+    def tail(self) -> tuple[NDArray[np.generic], ...]:
+        """The last arguments of every weighing kernel."""
+        return self.hist, self.sums, *_grids()
 
     def fields(self) -> Fields:
-        """What `CoordinateProbe` documents."""
-        t = self.tallies
-        lenses = len(LENSES)
+        """The fields that do not depend on position."""
+        counts, ulps = self.hist[kernels.COUNTS], slice(kernels.ULP_ZERO + 1 - ULP_BINS, kernels.ULP_ZERO + ULP_BINS)
+        totals, tau_bins = self.sums[kernels.TOTALS], TAU_EDGES.size + 1
         return {
-            "n": np.asarray(t.counts[0]),
-            "n_nonfinite": np.asarray(t.counts[1]),
-            "n_changed": t.counts[2 : 2 + lenses].copy(),
-            "n_overflow": t.counts[2 + lenses :].copy(),
-            "eta_counts": t.eta,
-            "tau_counts": t.tau,
-            "tau_sumsq": t.tau_sumsq,
-            "ulp_counts": t.ulp,
-            "exponent_n": t.exponent_n,
-            "exponent_changed": t.exponent_changed,
-            "base_norm_sq": np.asarray(t.sums[0]),
-            "tuned_norm_sq": np.asarray(t.sums[1]),
-            "update_norm_sq": np.asarray(t.tau_sumsq.sum()),
-            "max_abs_update": np.asarray(t.sums[2]),
-            "fp8_factor": self.table[[LENSES.index(Lens.FP8_E4M3), LENSES.index(Lens.FP8_E5M2)], 5],
-            **_placed("changed", self.changed),
-            **_placed("nonfinite", self.nonfinite),
+            "n": np.array(counts[kernels.N]),
+            "n_nonfinite": np.array(counts[kernels.NONFINITE]),
+            "n_changed": counts[kernels.CHANGED : kernels.CHANGED + len(LENSES)].copy(),
+            "n_overflow": counts[kernels.OVERFLOW : kernels.OVERFLOW + len(LENSES)].copy(),
+            "eta_counts": self.hist[kernels.ETA, : ETA_EDGES.size + 1].copy(),
+            "tau_counts": self.hist[kernels.TAU, :tau_bins].copy(),
+            "tau_sumsq": self.sums[kernels.TAU_SUMSQ, :tau_bins].copy(),
+            "ulp_counts": self.hist[kernels.ULP, ulps].copy(),
+            "exponent_n": self.hist[kernels.EXPONENT_N, :256].copy(),
+            "exponent_changed": self.hist[kernels.EXPONENT_CHANGED, :256].copy(),
+            "base_norm_sq": np.array(totals[kernels.BASE_SUMSQ]),
+            "tuned_norm_sq": np.array(totals[kernels.TUNED_SUMSQ]),
+            "update_norm_sq": np.array(self.sums[kernels.TAU_SUMSQ].sum()),
+            "max_abs_update": np.array(totals[kernels.LARGEST]),
+        }
+
+
+class Places:
+    """Flagged entries by row, column and block; nothing is allocated before the first."""
+
+    def __init__(self, pair: TensorPair, what: str, flag: int) -> None:
+        self.shape, self.what, self.flag = (pair.d_out, pair.d_in), what, flag
+        self.grid: tuple[NDArray[np.generic], ...] | None = None
+
+    def add(self, window: Window, flags: NDArray[np.uint8]) -> None:
+        """Add the flags of a window, one an entry."""
+        if self.grid is None:
+            edges = block_edges(self.shape[0]), block_edges(self.shape[1])
+            blocks = np.zeros((edges[0].size - 1, edges[1].size - 1), np.int32)
+            self.grid = (*(np.zeros(size, np.int32) for size in self.shape), blocks, *edges)
+        placed = flags[: window.base.size].reshape(window.base.shape)
+        kernels.scatter(placed, window.row, window.column, self.flag, *self.grid)
+
+    def fields(self) -> Fields:
+        """The three profiles, the map in the smallest type that holds it; all empty if nothing was added."""
+        rows, columns, blocks, *_ = self.grid or (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 0)))
+        smallest = np.min_scalar_type(int(blocks.max(initial=0)))
+        return {
+            f"row_{self.what}": rows,
+            f"column_{self.what}": columns,
+            f"block_{self.what}": blocks.astype(smallest),
         }
 
 
 def count_values(pair: TensorPair) -> Fields:
     """Any two float types, both decoded to float64. Reads the base twice: first for its largest magnitude."""
-    count = _Count(pair)
-    count.table = rounding_table(largest_magnitude(pair))
+    tallies, changed, nonfinite = Tallies(), Places(pair, "changed", 1), Places(pair, "nonfinite", 2)
+    table = rounding_table(largest_magnitude(pair))
     entries = min(VALUE_WINDOW, pair.match.n)
-    base, tuned = np.empty(entries), np.empty(entries)
-    flags = np.empty(entries, np.uint8)
+    base, tuned, flags = np.empty(entries), np.empty(entries), np.empty(entries, np.uint8)
+    known = 0
     for window in pair.windows(VALUE_WINDOW):
-        n, before = window.base.size, int(count.tallies.counts[1])
+        n = window.base.size
         _decode(window.base.reshape(-1), pair.match.base.dtype, base[:n])
         _decode(window.tuned.reshape(-1), pair.match.tuned.dtype, tuned[:n])
-        kernels.weigh_values(base[:n], tuned[:n], *count.shared, flags)
-        count.place(window, flags, bool(count.tallies.counts[1] > before))
-    return count.fields()
+        kernels.weigh_values(base[:n], tuned[:n], table, *tallies.tail, flags)
+        changed.add(window, flags)
+        if tallies.hist[kernels.COUNTS, kernels.NONFINITE] > known:
+            known = tallies.hist[kernels.COUNTS, kernels.NONFINITE]
+            nonfinite.add(window, flags)
+    return {**tallies.fields(), **_factors(table), **changed.fields(), **nonfinite.fields()}
 
 
 def count_codes(pair: TensorPair) -> Fields:
     """Two bf16 tensors, by a table of base code × code distance; the same fields as `count_values`.
 
     The fp8 lenses need the largest base magnitude before a pair is weighed. The table and a list of distant pairs
-    wait for it to the end; only where the list overflows is the base read ahead.
+    wait for it to the end; only where they fill up is the base read ahead.
     """
-    count = _Count(pair)
-    values = _values("BF16")
-    cells = np.zeros(kernels.PLANES * kernels.PLANE, np.uint32)
-    listed = np.empty(LISTED + CODE_WINDOW, np.uint32)
-    flags = np.empty(min(CODE_WINDOW, pair.match.n), np.uint8)
-    reach = np.array([kernels.ABS, 0, 0])
+    with _workspace() as work:
+        return _count_codes(pair, work)
+
+
+def _count_codes(pair: TensorPair, work: _Workspace) -> Fields:
+    tallies, changed, nonfinite = Tallies(), Places(pair, "changed", 1), Places(pair, "nonfinite", 2)
+    reach = np.array([kernels.ABS, 0])
+    scale: tuple[NDArray[np.generic], ...] = ()
     waiting = tabled = 0
     for window in pair.windows(CODE_WINDOW):
         base, tuned = window.base.reshape(-1), window.tuned.reshape(-1)
-        before = int(reach[2])
-        kernels.flag_bf16(base, tuned, flags, reach)
-        count.place(window, flags, bool(reach[2] > before))
-        waiting = kernels.tabulate(base, tuned, cells, listed, waiting)
+        if kernels.flag_bf16(base, tuned, work.flags, reach):
+            nonfinite.add(window, work.flags)
+        changed.add(window, work.flags)
+        waiting = kernels.tabulate(base, tuned, work.cells, work.listed, waiting)
         tabled += base.size
         if waiting > LISTED or tabled > TABLE_CAPACITY:
-            if count.table.size == 0:
-                count.table = rounding_table(largest_magnitude(pair))
-            kernels.weigh_listed(listed, waiting, values, *count.shared)
+            scale = scale or _scale(largest_magnitude(pair))
+            kernels.weigh_listed(work.listed, waiting, *scale, *tallies.tail)
             waiting = 0
         if tabled > TABLE_CAPACITY:
-            _empty_table(cells, reach, values, count)
+            _empty_table(work.cells, reach, nonfinite.grid is not None, (*scale, *tallies.tail))
             tabled = 0
-    if count.table.size == 0:
-        count.table = rounding_table(float(values[reach[1]]))
-    kernels.weigh_listed(listed, waiting, values, *count.shared)
-    _empty_table(cells, reach, values, count)
-    return count.fields()
+    scale = scale or _scale(float(_values("BF16")[reach[1]]))
+    kernels.weigh_listed(work.listed, waiting, *scale, *tallies.tail)
+    _empty_table(work.cells, reach, nonfinite.grid is not None, (*scale, *tallies.tail))
+    return {**tallies.fields(), **_factors(scale[0]), **changed.fields(), **nonfinite.fields()}
 
 
 def count_integers(pair: TensorPair) -> Fields:
     """Integers and booleans: how many entries differ, and where."""
-    changed, n_changed = _new_grid(pair), 0
+    changed, n_changed = Places(pair, "changed", 1), 0
     for window in pair.windows(VALUE_WINDOW):
-        flags = (window.base != window.tuned).view(np.uint8)
+        flags = (window.base != window.tuned).view(np.uint8).reshape(-1)
         n_changed += int(np.count_nonzero(flags))
-        kernels.scatter(flags, window.row, window.column, 1, changed)
+        changed.add(window, flags)
     return {
-        "n": np.asarray(pair.match.n),
-        "n_nonfinite": np.asarray(0),
+        "n": np.array(pair.match.n),
+        "n_nonfinite": np.array(0),
         "n_changed": np.array([n_changed]),
-        **_placed("changed", changed),
-        **_placed("nonfinite", None),
+        **changed.fields(),
+        **Places(pair, "nonfinite", 2).fields(),
     }
 
 
@@ -163,14 +181,65 @@ def largest_magnitude(pair: TensorPair) -> float:
     return float(to_float64(np.array([top], dtype=element.codes), pair.match.base.dtype)[0])
 
 
-def _empty_table(cells: NDArray[np.uint32], reach: NDArray[np.int64], values: NDArray[np.float64], count: _Count) -> None:
+def _scale(amax: float) -> tuple[NDArray[np.generic], ...]:
+    table = rounding_table(amax)
+    return table, kernels.signatures(table)
+
+
+def _factors(table: NDArray[np.generic]) -> Fields:
+    return {"fp8_factor": table[[kernels.E4M3, kernels.E5M2], 5]}
+
+
+def _empty_table(
+    cells: NDArray[np.uint32], reach: NDArray[np.int64], has_nonfinite: bool, arguments: tuple[NDArray[np.generic], ...]
+) -> None:
     """Weigh the table and zero it, over the base codes that occurred."""
     ranges = [(0, 0), (int(reach[0]), int(reach[1]))]
-    if reach[2]:
+    if has_nonfinite:
         ranges.append((kernels.INFINITE, kernels.ABS))
     for sign in (0, kernels.ABS + 1):
         for first, last in ranges:
-            kernels.weigh_table(cells, sign + first, sign + last, values, *count.shared)
+            kernels.weigh_table(cells, sign + first, sign + last, *arguments)
+
+
+class _Workspace(local):
+    """Arrays of `count_codes`, one set a thread: fresh pages for every tensor would cost as much as the counting."""
+
+    def __init__(self) -> None:
+        self.cells = np.zeros(kernels.PLANES * kernels.PLANE, np.uint32)  # all zero between runs
+        self.listed = np.empty(LISTED + CODE_WINDOW, np.uint32)
+        self.flags = np.empty(CODE_WINDOW, np.uint8)
+
+
+_WORKSPACE = _Workspace()
+
+
+@contextmanager
+def _workspace() -> Iterator[_Workspace]:
+    """This thread's workspace; a run that is cut short (a failed read) leaves it as new."""
+    try:
+        yield _WORKSPACE
+    except BaseException:
+        _WORKSPACE.cells = np.zeros_like(_WORKSPACE.cells)
+        raise
+
+
+@cache
+def _grids() -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """`edges` and `lookup` of the kernels.
+
+    `lookup` holds, for η and τ, the number of edges below each sixteenth of an octave (indexed by the upper
+    magnitude bits of a float64; at most one edge lies inside, so that one comparison more gives the bin), then the
+    magnitude bin of each code distance.
+    """
+    edges, lookup = np.full((2, kernels.WIDTH), np.inf), np.zeros((3, 1 << 16), np.int16)
+    lower = (np.arange(1 << 15, dtype=np.uint64) << np.uint64(48)).view(np.float64)
+    for row, grid in enumerate((ETA_EDGES, TAU_EDGES)):
+        edges[row, : grid.size] = grid
+        lookup[row, : lower.size] = np.searchsorted(grid, lower, side="left")
+    lookup[2] = np.frexp(np.arange(1 << 16) - 0.5)[1] + 1  # 1 → 1 (0.5 = ½·2⁰), 2 → 2, 3 and 4 → 3
+    lookup[2, 0] = 0
+    return edges, lookup
 
 
 @cache
@@ -186,23 +255,3 @@ def _decode(codes: NDArray[np.generic], dtype: str, out: NDArray[np.float64]) ->
     else:
         with np.errstate(invalid="ignore"):  # a signalling NaN is counted, not warned about
             np.copyto(out, codes.view(ELEMENT_TYPES[dtype].values))
-
-
-def _new_grid(pair: TensorPair) -> kernels.Grid:
-    row_edges, column_edges = block_edges(pair.d_out), block_edges(pair.d_in)
-    return kernels.Grid(
-        np.zeros(pair.d_out, np.int32),
-        np.zeros(pair.d_in, np.int32),
-        np.zeros((row_edges.size - 1, column_edges.size - 1), np.int32),
-        row_edges,
-        column_edges,
-    )
-
-
-def _placed(what: str, grid: kernels.Grid | None) -> Fields:
-    """The three profiles of a grid, the map in the smallest type that holds it; empty without a grid."""
-    if grid is None:
-        none = np.zeros(0, np.int32)
-        return {f"row_{what}": none, f"column_{what}": none, f"block_{what}": np.zeros((0, 0), np.uint8)}
-    smallest = np.min_scalar_type(int(grid.blocks.max(initial=0)))
-    return {f"row_{what}": grid.rows, f"column_{what}": grid.columns, f"block_{what}": grid.blocks.astype(smallest)}

@@ -1,23 +1,23 @@
 """Compiled loops of the coordinate probe. Import this module only to run it: importing loads numba.
 
-Two ways in, one way of counting. `weigh` counts pairs of float64 values, each with a multiplicity. Values of any
-dtype go through it directly. Pairs of bf16 codes first go through `tabulate`: those few codes apart are counted
-in a table (base code × distance), whose occupied cells then go through `weigh` with their counts; the rest are
-listed and weighed one by one.
+Two ways in, one way of counting. `weigh_values` counts pairs of float64 values, whatever they were stored as.
+Pairs of bf16 codes go through `tabulate`: those a few codes apart are counted in a table (base code × distance),
+whose occupied cells are then weighed by their counts; the others are listed and weighed one by one.
+
+Arguments that recur (see `rlviz.probes.coordinate.count.Tallies` and `GRIDS`, which build and read them):
+`hist` int64 and `sums` float64, one histogram a row; `edges` float64 and `lookup` int16, its grids; `table`, how to
+round to each lens. They are plain arrays because a tuple of arrays would be reference-counted in the inner loop,
+and arguments because a kernel in the cache does not notice that a constant of another module changed.
 """
 
-# pyright: basic, reportIndexIssue=false, reportGeneralTypeIssues=false
+# pyright: basic, reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
-
-from rlviz.bins import ETA_EDGES, TAU_EDGES, ULP_BINS
 
 CHUNK = 1024
 REACH = 47
@@ -27,69 +27,28 @@ PLANES = 2 * REACH + 1
 ABS = 0x7FFF
 INFINITE = 0x7F80
 
+WIDTH = 512  # of `hist`, `sums` and `edges`
+COUNTS, ETA, TAU, ULP, EXPONENT_N, EXPONENT_CHANGED = range(6)  # rows of `hist`
+N, NONFINITE, CHANGED, OVERFLOW = 0, 1, 2, 8  # columns of row COUNTS; the last two hold one number per lens
+ULP_ZERO = 32  # column of distance 0 in row ULP
+TOTALS, TAU_SUMSQ = range(2)  # rows of `sums`
+BASE_SUMSQ, TUNED_SUMSQ, LARGEST = range(3)  # columns of row TOTALS
+BF16, FP16, E4M3, E5M2, LENSES = range(2, 7)  # rows of `table`, and their number
 
-class Tallies(NamedTuple):
-    """Everything counted without regard to position."""
-
-    counts: NDArray[np.int64]  # n, non-finite, then changed per lens, then overflowing per lens
-    sums: NDArray[np.float64]  # squares of the base, squares of the tuned side, largest |ΔW|
-    eta: NDArray[np.int64]
-    tau: NDArray[np.int64]
-    tau_sumsq: NDArray[np.float64]
-    ulp: NDArray[np.int64]
-    exponent_n: NDArray[np.int64]
-    exponent_changed: NDArray[np.int64]
+_hist, _table = "i8[:,::1]", "f8[:,::1]"
+_TAIL = f"{_hist}, f8[:,::1], f8[:,::1], i2[:,::1]"  # hist, sums, edges, lookup
 
 
-class Grid(NamedTuple):
-    """Flags summed by position: rows, columns, blocks."""
-
-    rows: NDArray[np.int32]
-    columns: NDArray[np.int32]
-    blocks: NDArray[np.int32]
-    row_edges: NDArray[np.int64]
-    column_edges: NDArray[np.int64]
+def _compiled(signature):
+    return njit(signature, nogil=True, cache=True, error_model="numpy")
 
 
-def new_tallies() -> Tallies:
-    """All zero."""
-    return Tallies(
-        np.zeros(14, np.int64),
-        np.zeros(3),
-        np.zeros(ETA_EDGES.size + 1, np.int64),
-        np.zeros(TAU_EDGES.size + 1, np.int64),
-        np.zeros(TAU_EDGES.size + 1),
-        np.zeros(2 * ULP_BINS - 1, np.int64),
-        np.zeros(256, np.int64),
-        np.zeros(256, np.int64),
-    )
-
-
-def _cells(edges: NDArray[np.float64]) -> NDArray[np.int16]:
-    """Number of edges below each sixteenth of an octave, by the upper 15 magnitude bits of a float64.
-
-    At most one edge lies inside such a cell, so that one comparison more gives the bin.
-    """
-    lower = (np.arange(0x8000, dtype=np.uint64) << np.uint64(48)).view(np.float64)
-    return np.searchsorted(edges, lower, side="left").astype(np.int16)
-
-
-_ETA_CELL, _TAU_CELL = _cells(ETA_EDGES), _cells(TAU_EDGES)
-_ETA = np.append(ETA_EDGES, np.inf)
-_TAU = np.append(TAU_EDGES, np.inf)
-_ULP_BIN = np.concatenate([[0], np.frexp(np.arange(65536) + 0.5)[1] + 1]).astype(np.int8)
-_ULP_BIN[1] = 1
-
-_i8, _f8, _u1, _u2, _u4 = types.int64, types.float64, types.uint8, types.uint16, types.uint32
-_tallies = types.NamedTuple(
-    (_i8[::1], _f8[::1], _i8[::1], _i8[::1], _f8[::1], _i8[::1], _i8[::1], _i8[::1]), Tallies
-)
-_grid = types.NamedTuple((types.int32[::1], types.int32[::1], types.int32[:, ::1], _i8[::1], _i8[::1]), Grid)
+_inlined = njit(nogil=True, error_model="numpy")
 
 
 def _bitcast(source, target, llvm):
     @intrinsic
-    def cast(_context, value):
+    def cast(_context, _value):
         def codegen(_ctx, builder, _signature, args):
             return builder.bitcast(args[0], llvm)
 
@@ -101,9 +60,15 @@ def _bitcast(source, target, llvm):
 _bits = _bitcast(types.float64, types.int64, ir.IntType(64))
 _from_bits = _bitcast(types.int64, types.float64, ir.DoubleType())
 _bits32 = _bitcast(types.float32, types.int32, ir.IntType(32))
+_from_bits32 = _bitcast(types.int32, types.float32, ir.FloatType())
 
 
-@njit(inline="always")
+@_inlined
+def _bf16(code):
+    return np.float64(_from_bits32(np.int32(code << 16)))
+
+
+@_inlined
 def _round(x, drop, smallest, magic, largest, above):
     """`x` to nearest even in a format; see `rounding_table` for the parameters."""
     bits = _bits(x)
@@ -114,7 +79,29 @@ def _round(x, drop, smallest, magic, largest, above):
     return y if abs(y) <= largest else np.copysign(above, x)
 
 
-@njit("void(f8[::1], i8, f8[:,::1], i8, f8[::1])", nogil=True, cache=True)
+@_compiled(f"void(f8[::1], f8[::1], i8[::1], i8[::1], i8[::1], i8, {_TAIL})")
+def _spread(x, y, p, q, w, m, hist, sums, edges, lookup):
+    """Changed pairs (values `x`, `y`, bf16 ordinals `p`, `q`), `w` times each, into the η, τ and ULP histograms."""
+    top = sums[TOTALS, LARGEST]
+    for i in range(m):  # indices are unsigned: a signed one may count from the end, and is checked for that
+        size, largest, c = abs(y[i] - x[i]), max(abs(x[i]), abs(y[i])), w[i]
+        cell = np.uint64(lookup[0, np.uint64((_bits(size / largest) >> 48) & ABS)])
+        hist[ETA, cell + np.uint64(size > edges[0, cell] * largest)] += c
+        cell = np.uint64(lookup[1, np.uint64((_bits(size) >> 48) & ABS)])
+        cell += np.uint64(size > edges[1, cell])
+        hist[TAU, cell] += c
+        sums[TAU_SUMSQ, cell] += c * (size * size)
+        top = max(top, size)
+        distance = q[i] - p[i]
+        rank = np.int64(lookup[2, np.uint64(abs(distance))])
+        hist[ULP, np.uint64(ULP_ZERO + (rank if distance > 0 else -rank))] += c
+    sums[TOTALS, LARGEST] = top
+
+
+# ---------------------------------------------------------------------------------------------- float64 values
+
+
+@_compiled(f"void(f8[::1], i8, {_table}, i8, f8[::1])")
 def _round_all(x, m, table, lens, out):
     drop, smallest, magic = np.int64(table[lens, 0]), table[lens, 1], table[lens, 2]
     largest, above, factor = table[lens, 3], table[lens, 4], table[lens, 5]
@@ -122,164 +109,104 @@ def _round_all(x, m, table, lens, out):
         out[i] = _round(x[i] * factor, drop, smallest, magic, largest, above)
 
 
-@njit("i8(f8[::1], f8[::1], i8[::1], i8)", nogil=True, cache=True)
-def _differing(x, y, w, m):
+@_compiled("i8(f8[::1], f8[::1], i8)")
+def _differing(x, y, m):
     total = 0
     for i in range(m):
-        total += w[i] if x[i] != y[i] else 0
+        total += x[i] != y[i]
     return total
 
 
-@njit("i8(f8[::1], f8[::1], i8[::1], i8, f8, f8)", nogil=True, cache=True)
-def _reaching(x, y, w, m, factor, limit):
-    """Entries where the larger magnitude, scaled, is at least `limit`."""
+@_compiled("i8(f8[::1], f8[::1], i8, f8, f8)")
+def _reaching(x, y, m, factor, limit):
+    """Pairs whose larger magnitude, scaled, is at least `limit`."""
     total = 0
     for i in range(m):
-        total += w[i] if max(abs(x[i]), abs(y[i])) * factor >= limit else 0
+        total += max(abs(x[i]), abs(y[i])) * factor >= limit
     return total
 
 
-@njit("f8(f8[::1], f8[::1], i8[::1], i8, f8[::1], f8[::1], i8[::1], i8[::1], u1[::1])", nogil=True, cache=True)
-def _admit(x, y, w, m, x_out, y_out, w_out, counts, flags):
-    """Copy a chunk; a pair with NaN or Inf becomes 0, 0 of weight 0 and flag 2. Returns the largest magnitude."""
-    top, seen, admitted = 0.0, 0, 0
+@_compiled("f8(f8[::1], f8[::1], i8, f8[::1], f8[::1], u1[::1])")
+def _admit(x, y, m, x_out, y_out, flags):
+    """Copy a chunk; a pair with NaN or Inf becomes 0, 0 and gets flag 2. Returns the largest magnitude."""
     for i in range(m):
         finite = (abs(x[i]) < np.inf) & (abs(y[i]) < np.inf)
         x_out[i] = x[i] if finite else 0.0
         y_out[i] = y[i] if finite else 0.0
-        w_out[i] = w[i] if finite else 0
         flags[i] = 0 if finite else 2
-        seen += w[i]
-        admitted += w_out[i]
+    top = 0.0
     for i in range(m):
         top = max(top, max(abs(x_out[i]), abs(y_out[i])))
-    counts[0] += admitted
-    counts[1] += seen - admitted
     return top
 
 
-@njit(inline="always")
-def _ordinal(bits):
-    """Signed position of a bf16 value among all of them; -0 and +0 are both 0."""
-    code = bits >> 16
-    return code if code >= 0 else -(code & ABS)
-
-
-@njit(inline="always")
-def _spread(x, y, w, a, b, tallies, eta_edges, tau_edges, eta_cell, tau_cell, ulp_bin):
-    """One changed pair (values `x`, `y`, bf16 ordinals `a`, `b`) into the η, τ and ULP histograms."""
-    size, largest = abs(y - x), max(abs(x), abs(y))
-    k = np.int64(eta_cell[(_bits(size / largest) >> 48) & ABS])
-    tallies.eta[k + (size > eta_edges[k] * largest)] += w
-    k = np.int64(tau_cell[(_bits(size) >> 48) & ABS])
-    k += size > tau_edges[k]
-    tallies.tau[k] += w
-    tallies.tau_sumsq[k] += w * (size * size)
-    tallies.sums[2] = max(tallies.sums[2], size)
-    step = b - a
-    rank = np.int64(ulp_bin[abs(step)])
-    tallies.ulp[ULP_BINS - 1 + (rank if step > 0 else -rank)] += w
-
-
-@njit(inline="always")
-def _spread_chunk(x, y, w, m, p, q, tallies, grids, flags):
-    """The scalar half of a chunk: norms, exponents and histograms, in the order of the entries."""
-    eta_edges, tau_edges, eta_cell, tau_cell, ulp_bin = grids
-    base_sumsq, tuned_sumsq, still = tallies.sums[0], tallies.sums[1], 0
+@_compiled("void(f8[::1], i8, i8[::1])")
+def _ordinals(x, m, out):
+    """Signed positions of bf16 values among all of them; those of -0 and +0 are 0."""
     for i in range(m):
-        base_sumsq += w[i] * (x[i] * x[i])
-        tuned_sumsq += w[i] * (y[i] * y[i])
-        exponent = (p[i] >> 23) & 255
-        tallies.exponent_n[exponent] += w[i]
-        if x[i] != y[i]:
-            a, b = _ordinal(p[i]), _ordinal(q[i])
-            if a != b:
-                tallies.exponent_changed[exponent] += w[i]
-                flags[i] |= 1
-            _spread(x[i], y[i], w[i], a, b, tallies, eta_edges, tau_edges, eta_cell, tau_cell, ulp_bin)
-            tallies.counts[2] += w[i]
-        else:
-            still += w[i]
-    tallies.ulp[ULP_BINS - 1] += still
-    tallies.sums[0], tallies.sums[1] = base_sumsq, tuned_sumsq
+        code = np.int64(_bits32(np.float32(x[i])) >> 16)
+        out[i] = code if code >= 0 else -(code & ABS)
 
 
-_GRIDS = types.Tuple((_f8[::1], _f8[::1], types.int16[::1], types.int16[::1], types.int8[::1]))
-GRIDS = (_ETA, _TAU, _ETA_CELL, _TAU_CELL, _ULP_BIN)
+@_compiled(f"i8(f8[::1], f8[::1], i8[::1], i8[::1], i8, {_hist}, f8[:,::1], u1[::1])")
+def _total(x, y, p, q, m, hist, sums, flags):
+    """Counts and norms of a chunk; moves its changed pairs to the front and returns how many they are."""
+    base_sumsq, tuned_sumsq, n, k = sums[TOTALS, BASE_SUMSQ], sums[TOTALS, TUNED_SUMSQ], 0, 0
+    for i in range(m):
+        if flags[i] == 2:
+            continue
+        n += 1
+        base_sumsq += x[i] * x[i]
+        tuned_sumsq += y[i] * y[i]
+        exponent = abs(p[i]) >> 7
+        hist[EXPONENT_N, exponent] += 1
+        hist[EXPONENT_CHANGED, exponent] += p[i] != q[i]
+        flags[i] = p[i] != q[i]
+        x[k], y[k], p[k], q[k] = x[i], y[i], p[i], q[i]
+        k += x[i] != y[i]
+    hist[ULP, ULP_ZERO] += n - k
+    hist[COUNTS, N] += n
+    hist[COUNTS, NONFINITE] += m - n
+    hist[COUNTS, CHANGED] += k
+    sums[TOTALS, BASE_SUMSQ], sums[TOTALS, TUNED_SUMSQ] = base_sumsq, tuned_sumsq
+    return k
 
 
-_common = (_f8[:, ::1], types.boolean, _GRIDS, _tallies)
+@_compiled(f"void(f8[::1], f8[::1], {_table}, {_TAIL}, u1[::1])")
+def weigh_values(x, y, table, hist, sums, edges, lookup, flags):
+    """Count pairs of float64 values `x` (base) and `y` (tuned).
 
-
-@njit(types.void(_f8[::1], _f8[::1], _i8[::1], _i8, *_common, _u1[::1]), nogil=True, cache=True)
-def _weigh(x, y, w, m, table, wide, grids, tallies, flags):
-    """Count up to CHUNK pairs of float64 values `x` (base) and `y` (tuned), each standing for `w` entries.
-
-    `table` is `rounding_table`; `wide` says that a side is float64 (else fp32 equals stored). Sets `flags` to 1
-    where the pair differs under bf16, to 2 where it is not finite, else to 0.
+    Sets `flags` to 1 where a pair differs under bf16, to 2 where it is not finite, else to 0.
     """
     a, b, r, s = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
-    v, p, q = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
-    counts = tallies.counts
-    top = _admit(x, y, w, m, a, b, v, counts, flags)
-    for lens in range(1, 6):
-        if lens > 1 or wide:
+    p, q, one = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64), np.ones(CHUNK, np.int64)
+    for start in range(0, x.size, CHUNK):
+        m = min(CHUNK, x.size - start)
+        top = _admit(x[start:], y[start:], m, a, b, flags[start:])
+        for lens in range(1, LENSES):
             _round_all(a, m, table, lens, r)
             _round_all(b, m, table, lens, s)
-            counts[2 + lens] += _differing(r, s, v, m)
-        if top * table[lens, 5] >= table[lens, 6]:
-            counts[8 + lens] += _reaching(a, b, v, m, table[lens, 5], table[lens, 6])
-        if lens == 2:
-            for i in range(m):
-                p[i] = _bits32(np.float32(r[i]))
-                q[i] = _bits32(np.float32(s[i]))
-    before = counts[2]
-    _spread_chunk(a, b, v, m, p, q, tallies, grids, flags)
-    if not wide:
-        counts[3] += counts[2] - before
+            hist[COUNTS, CHANGED + lens] += _differing(r, s, m)
+            if top * table[lens, 5] >= table[lens, 6]:
+                hist[COUNTS, OVERFLOW + lens] += _reaching(a, b, m, table[lens, 5], table[lens, 6])
+            if lens == BF16:
+                _ordinals(r, m, p)
+                _ordinals(s, m, q)
+        k = _total(a, b, p, q, m, hist, sums, flags[start:])
+        _spread(a, b, p, q, one, k, hist, sums, edges, lookup)
 
 
-@njit(types.void(_f8[::1], _f8[::1], *_common, _u1[::1]), nogil=True, cache=True)
-def weigh_values(x, y, table, wide, grids, tallies, flags):
-    """Count pairs of float64 values one by one; see `_weigh`."""
-    one = np.ones(CHUNK, np.int64)
-    for i in range(0, x.size, CHUNK):
-        _weigh(x[i:], y[i:], one, min(CHUNK, x.size - i), table, wide, grids, tallies, flags[i:])
+@_compiled(["void(u1[::1], f8[::1], f8[::1])", "void(u2[::1], f8[::1], f8[::1])"])
+def decode(codes, values, out):
+    """``out[i] = values[codes[i]]``."""
+    for i in range(codes.size):
+        out[i] = values[codes[i]]
 
 
-@njit(types.void(_u4[::1], _i8, _f8[::1], *_common), nogil=True, cache=True)
-def weigh_listed(listed, n, values, table, wide, grids, tallies):
-    """Count listed pairs of bf16 codes (base in the upper half) one by one; `values` decodes a code."""
-    one, flags = np.ones(CHUNK, np.int64), np.empty(CHUNK, np.uint8)
-    x, y = np.empty(CHUNK), np.empty(CHUNK)
-    for start in range(0, n, CHUNK):
-        m = min(CHUNK, n - start)
-        for i in range(m):
-            x[i] = values[listed[start + i] >> 16]
-            y[i] = values[listed[start + i] & 0xFFFF]
-        _weigh(x, y, one, m, table, wide, grids, tallies, flags)
+# ------------------------------------------------------------------------------------------------ bf16 codes
 
 
-@njit(types.void(_u4[::1], _i8, _i8, _f8[::1], *_common), nogil=True, cache=True)
-def weigh_table(cells, first, last, values, table, wide, grids, tallies):
-    """Count the occupied cells whose base code is in ``first … last``, and empty them."""
-    flags = np.empty(CHUNK, np.uint8)
-    x, y, w = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK, np.int64)
-    m = 0
-    for plane in range(PLANES):
-        for code in range(first, last + 1):
-            count = cells[plane * PLANE + code]
-            if count:
-                cells[plane * PLANE + code] = 0
-                x[m], y[m], w[m] = values[code], values[code + plane - REACH], count
-                m += 1
-                if m == CHUNK:
-                    _weigh(x, y, w, m, table, wide, grids, tallies, flags)
-                    m = 0
-    _weigh(x, y, w, m, table, wide, grids, tallies, flags)
-
-
-@njit("i8(u2[::1], u2[::1], u4[::1], u4[::1], i8)", nogil=True, cache=True)
+@_compiled("i8(u2[::1], u2[::1], u4[::1], u4[::1], i8)")
 def tabulate(base, tuned, cells, listed, n):
     """Count pairs of bf16 codes in `cells`; append those too far apart to `listed` from `n` on. Returns the new n.
 
@@ -296,67 +223,177 @@ def tabulate(base, tuned, cells, listed, n):
     return n
 
 
-@njit("void(u2[::1], u2[::1], u1[::1], i8[::1])", nogil=True, cache=True)
-def flag_bf16(base, tuned, flags, reach):
-    """Flags as `_weigh` sets them. `reach`: least and greatest magnitude code of the base (not 0, finite), non-finite.
+@_compiled(f"u4[::1]({_table})")
+def signatures(table):
+    """Per bf16 code, where it lies under fp16 (16 bits), e4m3 and e5m2 (8 bits each): ranks of magnitude, and sign.
 
-    The three are updated in place.
+    Rounding keeps order, so counting the distinct results numbers them; two codes are equal under a lens where
+    their parts agree. Zero has no sign.
     """
-    least, greatest, special = np.uint16(ABS), np.uint16(0), 0
+    out = np.zeros(65536, np.uint32)
+    for lens in range(FP16, LENSES):
+        drop, smallest, magic = np.int64(table[lens, 0]), table[lens, 1], table[lens, 2]
+        largest, above, factor = table[lens, 3], table[lens, 4], table[lens, 5]
+        shift, sign = (0, 0x8000) if lens == FP16 else (16 if lens == E4M3 else 24, 0x80)
+        rank, last = 0, 0.0
+        for code in range(INFINITE):
+            x = _round(_bf16(code) * factor, drop, smallest, magic, largest, above)
+            rank += x != last
+            last = x
+            out[code] |= np.uint32(rank << shift)
+            out[code + ABS + 1] |= np.uint32((rank | (sign if rank else 0)) << shift)
+    return out
+
+
+@_compiled("i8(i8[::1], i8[::1], i8[::1], i8, f8, f8)")
+def _overflowing_codes(a, b, w, m, factor, limit):
+    least = np.int64(0)  # magnitude code that reaches the limit: sixteen steps of bisection, then integers only
+    for bit in range(14, -1, -1):
+        if least + (1 << bit) <= INFINITE and _bf16(least + (1 << bit) - 1) * factor < limit:
+            least += 1 << bit
+    total = 0
+    for i in range(m):
+        top = max(a[i] & ABS, b[i] & ABS)
+        total += w[i] * ((top >= least) & (top < INFINITE))
+    return total
+
+
+@_compiled(f"void(i8[::1], i8[::1], i8[::1], i8, {_table}, u4[::1], {_TAIL})")
+def _weigh_codes(a, b, w, m, table, signature, hist, sums, edges, lookup):
+    """Count `m` pairs of bf16 codes `a` (base) and `b` (tuned), `w` times each. Uses up `a`, `b` and `w`."""
+    for lens in range(FP16, LENSES):
+        hist[COUNTS, OVERFLOW + lens] += _overflowing_codes(a, b, w, m, table[lens, 5], table[lens, 6])
+    x, y = np.empty(m), np.empty(m)
+    base_sumsq, tuned_sumsq, n, k = sums[TOTALS, BASE_SUMSQ], sums[TOTALS, TUNED_SUMSQ], 0, 0
+    fp16 = e4m3 = e5m2 = changed = 0
+    for i in range(m):
+        s, t, c = a[i], b[i], w[i]
+        if max(s & ABS, t & ABS) >= INFINITE:
+            hist[COUNTS, NONFINITE] += c
+            continue
+        u, v, exponent = _bf16(s), _bf16(t), np.uint64((s >> 7) & 255)
+        n += c
+        base_sumsq += c * (u * u)
+        tuned_sumsq += c * (v * v)
+        hist[EXPONENT_N, exponent] += c
+        if u == v:
+            continue
+        apart = signature[np.uint64(s)] ^ signature[np.uint64(t)]
+        changed += c
+        fp16 += c * ((apart & 0xFFFF) != 0)
+        e4m3 += c * ((apart & 0xFF0000) != 0)
+        e5m2 += c * ((apart >> 24) != 0)
+        hist[EXPONENT_CHANGED, exponent] += c
+        x[k], y[k], a[k], b[k], w[k] = u, v, s if s <= ABS else -(s & ABS), t if t <= ABS else -(t & ABS), c
+        k += 1
+    hist[COUNTS, N] += n
+    hist[ULP, ULP_ZERO] += n - changed
+    for lens in range(FP16):  # stored, fp32 and bf16 hold every bf16 value
+        hist[COUNTS, CHANGED + lens] += changed
+    hist[COUNTS, CHANGED + FP16] += fp16
+    hist[COUNTS, CHANGED + E4M3] += e4m3
+    hist[COUNTS, CHANGED + E5M2] += e5m2
+    sums[TOTALS, BASE_SUMSQ], sums[TOTALS, TUNED_SUMSQ] = base_sumsq, tuned_sumsq
+    _spread(x, y, a, b, w, k, hist, sums, edges, lookup)
+
+
+@_compiled(f"void(u4[::1], i8, {_table}, u4[::1], {_TAIL})")
+def weigh_listed(listed, n, table, signature, hist, sums, edges, lookup):
+    """Count `n` listed pairs of bf16 codes (base in the upper half) one by one."""
+    a, b, w = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+    for start in range(0, n, CHUNK):
+        m = min(CHUNK, n - start)
+        for i in range(m):
+            a[i], b[i], w[i] = listed[start + i] >> 16, listed[start + i] & 0xFFFF, 1
+        _weigh_codes(a, b, w, m, table, signature, hist, sums, edges, lookup)
+
+
+@_compiled(f"void(u4[::1], i8, i8, {_table}, u4[::1], {_TAIL})")
+def weigh_table(cells, first, last, table, signature, hist, sums, edges, lookup):
+    """Count the occupied cells whose base code is in ``first … last``, and empty them."""
+    a, b, w = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+    m = 0
+    for plane in range(PLANES):
+        for start in range(plane * PLANE + first // 64 * 64, plane * PLANE + last + 1, 64):
+            occupied = np.uint32(0)
+            for cell in range(start, start + 64):
+                occupied = np.uint32(occupied | cells[cell])
+            if occupied == 0:
+                continue
+            if m + 64 > CHUNK:
+                _weigh_codes(a, b, w, m, table, signature, hist, sums, edges, lookup)
+                m = 0
+            for cell in range(start, start + 64):
+                code = cell - plane * PLANE
+                a[m], b[m], w[m] = code, code + plane - REACH, cells[cell]
+                m += w[m] != 0
+                cells[cell] = 0
+    _weigh_codes(a, b, w, m, table, signature, hist, sums, edges, lookup)
+
+
+@_compiled("b1(u2[::1], u2[::1], u1[::1], i8[::1])")
+def flag_bf16(base, tuned, flags, reach):
+    """Flags as `weigh_values` sets them; True where some entry is not finite.
+
+    `reach` holds the least and the greatest magnitude code of the base so far (neither zero nor non-finite).
+    """
+    # the casts keep every lane 16 bits wide; a zero wraps around to the largest
+    least, greatest, other = np.uint16(0xFFFF), np.uint16(0), np.uint16(0)
     for i in range(base.size):
-        a, b = base[i] & np.uint16(ABS), tuned[i] & np.uint16(ABS)
-        finite = (a < np.uint16(INFINITE)) & (b < np.uint16(INFINITE))
-        differs = (base[i] != tuned[i]) & ((a | b) != np.uint16(0))
-        flags[i] = np.uint8(differs) if finite else np.uint8(2)
-        special += not finite
-        least = min(least, a if a != np.uint16(0) else np.uint16(ABS))
-        greatest = max(greatest, a if a < np.uint16(INFINITE) else np.uint16(0))
-    reach[0] = min(reach[0], np.int64(least))
-    reach[1] = max(reach[1], np.int64(greatest))
-    reach[2] += special
+        a, b = np.uint16(base[i] & np.uint16(ABS)), np.uint16(tuned[i] & np.uint16(ABS))
+        flags[i] = np.uint8((base[i] != tuned[i]) & ((a | b) != np.uint16(0)))
+        least = np.uint16(min(least, np.uint16(a - np.uint16(1))))
+        greatest, other = np.uint16(max(greatest, a)), np.uint16(max(other, b))
+    reach[0] = min(reach[0], np.int64(least) + 1)
+    if max(greatest, other) < INFINITE:
+        reach[1] = max(reach[1], np.int64(greatest))
+        return False
+    for i in range(base.size):
+        a, b = np.int64(base[i] & ABS), np.int64(tuned[i] & ABS)
+        if a < INFINITE:
+            reach[1] = max(reach[1], a)
+        if max(a, b) >= INFINITE:
+            flags[i] = 2
+    return True
 
 
-@njit(inline="always")
-def _settle(band, row, column, grid):
+# -------------------------------------------------------------------------------------------------- positions
+
+
+@_compiled("void(u2[::1], i8, i8, i4[::1], i4[:,::1], i8[::1])")
+def _settle(band, block_row, column, columns, blocks, column_edges):
     """Move the sums of a band of rows, all of one block row, to columns and blocks; empty the band."""
-    edges = grid.column_edges
-    block = np.searchsorted(edges, column, side="right") - 1
+    block = np.searchsorted(column_edges, column, side="right") - 1
     start = 0
     while start < band.size:
-        stop = min(band.size, edges[block + 1] - column)
-        total = 0
+        stop = min(band.size, column_edges[block + 1] - column)
+        total = np.int32(0)
         for j in range(start, stop):
-            total += band[j]
-            grid.columns[column + j] += np.int32(band[j])
-            band[j] = 0
-        grid.blocks[row, block] += np.int32(total)
+            total = np.int32(total + np.int32(band[j]))
+        blocks[block_row, block] += total
         start, block = stop, block + 1
+    for j in range(band.size):
+        columns[column + j] += np.int32(band[j])
+        band[j] = 0
 
 
-@njit(types.void(_u1[:, ::1], _i8, _i8, _u1, _grid), nogil=True, cache=True)
-def scatter(flags, row, column, flag, grid):
-    """Add the entries equal to `flag` of a window that begins at `row`, `column` to the grid."""
+@_compiled("void(u1[:,::1], i8, i8, u1, i4[::1], i4[::1], i4[:,::1], i8[::1], i8[::1])")
+def scatter(flags, row, column, flag, rows, columns, blocks, row_edges, column_edges):
+    """Add the entries equal to `flag`, of a window that begins at `row`, `column`, to rows, columns and blocks."""
     height, width = flags.shape
     band = np.zeros(width, np.uint16)
-    block = np.searchsorted(grid.row_edges, row, side="right") - 1
+    block = np.searchsorted(row_edges, row, side="right") - 1
     pending = 0
     for r in range(height):
-        if row + r == grid.row_edges[block + 1] or pending == 65535:
-            _settle(band, block, column, grid)
+        if row + r == row_edges[block + 1] or pending == 65535:
+            _settle(band, block, column, columns, blocks, column_edges)
             pending = 0
-            block += row + r == grid.row_edges[block + 1]
+            block += row + r == row_edges[block + 1]
         total = 0
         for j in range(width):
             hit = np.uint8(flags[r, j] == flag)
             total += hit
-            band[j] += hit
-        grid.rows[row + r] += np.int32(total)
+            band[j] = np.uint16(band[j] + hit)
+        rows[row + r] += np.int32(total)
         pending += 1
-    _settle(band, block, column, grid)
-
-
-@njit(["void(u1[::1], f8[::1], f8[::1])", "void(u2[::1], f8[::1], f8[::1])"], nogil=True, cache=True)
-def decode(codes, values, out):
-    """``out[i] = values[codes[i]]``."""
-    for i in range(codes.size):
-        out[i] = values[codes[i]]
+    _settle(band, block, column, columns, blocks, column_edges)

@@ -33,6 +33,7 @@ class CoordinateProbe:
 
     name = "coordinate"
     version = 1
+    keeps_base = False
 
     def defaults(self) -> ProbeParams:
         """No parameters: every slider is answered from the record."""

@@ -8,7 +8,7 @@ for the leading vectors apart: a square matrix often needs the direct route for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -23,7 +23,6 @@ Matrix = NDArray[np.float64]
 EPSILON = float(np.finfo(np.float64).eps)
 ERROR_FACTOR = 8.0  # errors of a Gram sum and of its eigenvalues in units of ε λ1; measured 1 to 4
 SIGMA_FLOOR = 3e-5  # sqrt(ERROR_FACTOR ε / 2 / 1e-6): below it the Gram route misses 1e-6 relative
-SIGMA_FLOOR_TUNED = 2e-5  # hysteresis, so that near-identical matrices take the same route
 GAP_WANTED = 1e-8  # the specification promises angles where γ_k exceeds this share of σ1
 GAP_TIMES_SIGMA = 2e-9  # ERROR_FACTOR ε / (2 · 8.7e-7 rad), doubled: below it the Gram route misses 1e-4°
 RANK_FLOOR = 1e-10  # directions with σ_i below this share of σ1 are rounding, not geometry
@@ -62,15 +61,16 @@ def gram_of(matrix: Tall) -> Matrix:
     """``WᵀW``, ``[n, n]``, summed over row blocks in float64."""
     n = matrix.shape[1]
     total = np.zeros((n, n))
-    for block in matrix.blocks():
-        total += block.T @ block
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        for block in matrix.blocks():
+            total += block.T @ block
     trace = float(np.trace(total))
     if not np.isfinite(trace) or (trace < SMALLEST_TRACE and any(block.any() for block in matrix.blocks())):
         raise NotMeasurable("range", f"{matrix.name}: squares of its entries leave the range of float64.")
     return total
 
 
-def decompose(matrix: Tall, k: int, like: Method = Method.DIRECT) -> Decomposition:
+def decompose(matrix: Tall, k: int) -> Decomposition:
     """Full spectrum and the leading `k` small-side vectors.
 
     Parameters
@@ -78,11 +78,7 @@ def decompose(matrix: Tall, k: int, like: Method = Method.DIRECT) -> Decompositi
     matrix : Tall, ``[m, n]``
     k : int
         Number of vectors wanted, at most n.
-    like : Method
-        Route of the matrix it will be compared with: GRAM lowers the bar a little, so that two nearly identical
-        matrices are not decomposed by different routes.
     """
-    floor = SIGMA_FLOOR_TUNED if like is Method.GRAM else SIGMA_FLOOR
     gram, n = gram_of(matrix), matrix.shape[1]
     live = np.flatnonzero(np.diag(gram))  # columns of zeros are exact zero singular values
     if live.size == 0:
@@ -90,14 +86,19 @@ def decompose(matrix: Tall, k: int, like: Method = Method.DIRECT) -> Decompositi
     k = min(k, live.size)
     squares, vectors = leading_eigh(_part(gram, live), k)
     values = np.sqrt(np.maximum(squares, 0))
-    if not _vectors_suffice(values, k, floor):
+    if not _vectors_suffice(values, k):
         values, rows = _svd(matrix)
         return _decomposition(values, rows[:k].T, Method.DIRECT, 1)
     basis = np.zeros((n, k))
     basis[live] = vectors
-    if values[-1] >= floor * values[0]:
+    if values[-1] >= SIGMA_FLOOR * values[0]:
         return _decomposition(np.pad(values, (0, n - live.size)), basis, Method.GRAM, 2)
     return _decomposition(_values_of(matrix), basis, Method.DIRECT, 2)
+
+
+def with_direct_values(matrix: Tall, found: Decomposition) -> Decomposition:
+    """The same vectors with values from the direct route, where the matrix compared with it needed that."""
+    return replace(found, values=_values_of(matrix), method=Method.DIRECT)
 
 
 def singular_values(matrix: Tall) -> tuple[Matrix, Method]:
@@ -116,11 +117,11 @@ def _part(gram: Matrix, live: NDArray[np.intp]) -> Matrix:
     return gram if live.size == len(gram) else gram[np.ix_(live, live)]
 
 
-def _vectors_suffice(values: Matrix, k: int, floor: float) -> bool:
+def _vectors_suffice(values: Matrix, k: int) -> bool:
     shares = values / values[0]
     gaps = (shares - np.append(shares[1:], 0))[:k]
     resolved = (gaps <= GAP_WANTED) | (gaps * shares[:k] >= GAP_TIMES_SIGMA)
-    return bool(shares[k - 1] >= floor and np.all(resolved))
+    return bool(shares[k - 1] >= SIGMA_FLOOR and np.all(resolved))
 
 
 def _triangle(matrix: Tall) -> Matrix:
@@ -130,13 +131,13 @@ def _triangle(matrix: Tall) -> Matrix:
         return np.vstack(list(matrix.blocks()))
     triangle = np.zeros((0, n))
     for block in matrix.blocks():
-        triangle = np.linalg.qr(np.vstack([triangle, block]), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, block]), mode="r"), dtype=np.float64)
     return triangle
 
 
 def _values_of(matrix: Tall) -> Matrix:
     try:
-        return np.linalg.svd(_triangle(matrix), compute_uv=False)
+        return np.asarray(np.linalg.svd(_triangle(matrix), compute_uv=False), dtype=np.float64)
     except np.linalg.LinAlgError as error:
         raise _unconverged(matrix) from error
 

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.probes.base import Cost, Fields, ProbeParams, TensorPair
-from rlviz.probes.spectrum.blocks import BLOCK_ENTRIES, BLOCK_ROWS_MIN, HELD_ENTRIES, TallUpdate, TallWeight, tall_weight
-from rlviz.probes.spectrum.decompose import Decomposition, Method, decompose, singular_values
+from rlviz.probes.spectrum.blocks import (
+    BLOCK_ENTRIES,
+    BLOCK_ROWS_MIN,
+    HELD_ENTRIES,
+    TallUpdate,
+    TallWeight,
+    tall_weight,
+)
+from rlviz.probes.spectrum.decompose import Decomposition, Method, decompose, singular_values, with_direct_values
 from rlviz.probes.spectrum.leading import OVERSAMPLE, PASSES, decompose_leading
 from rlviz.probes.spectrum.products import INTRUDER_DIRECTIONS, intruder_cosines, leading_cosines, products
 from rlviz.types import TensorMatch
@@ -58,6 +65,7 @@ class SpectrumProbe:
 
     name = "spectrum"
     version = 1
+    keeps_base = True
 
     def defaults(self) -> ProbeParams:
         """``k_max`` 128 and the exact method."""
@@ -70,22 +78,19 @@ class SpectrumProbe:
     def cost(self, match: TensorMatch, params: ProbeParams) -> Cost:
         """Price of `run_base` and `run` together; the exact method where the spectrum needs no direct SVD."""
         m, n = max(match.shape), min(match.shape)
-        k = min(int(params["k_max"]), n)
-        entries, held = m * n, m * n <= HELD_ENTRIES
-        block = max(BLOCK_ENTRIES, BLOCK_ROWS_MIN * n)
-        wide_codes = 0
-        if match.shape[0] < match.shape[1] and not held:
-            wide_codes = entries * sum(ELEMENT_TYPES[x.dtype].itemsize for x in (match.base, match.tuned))
-        streams = 16 * entries + 16 * min(block, entries) if held else 40 * min(block, entries)
-        if params["method"] == "leading":
-            width = min(k + OVERSAMPLE, n)
-            small = 8 * n * width * (2 * PASSES + 4)
+        k, entries = min(int(params["k_max"]), n), m * n
+        held = entries <= HELD_ENTRIES
+        leading = params["method"] == "leading"
+        width = min(k + OVERSAMPLE, n) if leading else k
+        if leading:
             flops = 8.0 * m * n * width * PASSES + 8.0 * m * n * k
-            decode = (2 * PASSES + 2) * DECODE_S_PER_ENTRY * entries
-            return Cost(streams + wide_codes + small, flops / FLOPS_PER_S + decode)
-        flops = 3.0 * m * n * n + 8.0 * m * n * k
-        seconds = flops / FLOPS_PER_S + 2.6 * EIGH_S_PER_CUBE * n**3 + (2 if held else 6) * DECODE_S_PER_ENTRY * entries
-        return Cost(streams + wide_codes + 8 * (4 * n * n + 6 * n * k), seconds)
+            small, reduction_s = n * width * (2 * PASSES + 4), 0.0
+        else:
+            flops = 3.0 * m * n * n + 8.0 * m * n * k
+            small, reduction_s = 4 * n * n + 6 * n * k, 2.6 * EIGH_S_PER_CUBE * n**3
+        decodes = 2 if held else 2 * PASSES + 4 if leading else 6
+        seconds = flops / FLOPS_PER_S + reduction_s + decodes * DECODE_S_PER_ENTRY * entries
+        return Cost(8 * small + _streaming_bytes(match, width), seconds)
 
     def run_base(self, pair: TensorPair, params: ProbeParams) -> Fields:
         """Spectrum and leading small-side vectors of the base. Raises `NotMeasurable` on NaN or infinity."""
@@ -98,21 +103,40 @@ class SpectrumProbe:
         return compare(w0, tall_weight(pair, "tuned"), of_base, params)
 
 
+def _streaming_bytes(match: TensorMatch, width: int) -> int:
+    """What is alive while both matrices stream by: held matrices, blocks old and new, and their products."""
+    m, n = max(match.shape), min(match.shape)
+    itemsize = sum(ELEMENT_TYPES[meta.dtype].itemsize for meta in (match.base, match.tuned))
+    rows = min(m, max(BLOCK_ENTRIES // n, BLOCK_ROWS_MIN))
+    products_of_block = 8 * 6 * rows * width
+    if m * n <= HELD_ENTRIES:
+        return 16 * m * n + 2 * 8 * rows * n + products_of_block
+    codes = m * n if match.shape[0] < match.shape[1] else 2 * rows * n
+    return itemsize * codes + 6 * 8 * rows * n + products_of_block
+
+
 def compare(w0: TallWeight, w1: TallWeight, of_base: Decomposition, params: ProbeParams) -> Fields:
     """All fields of `SpectrumProbe.run` for one pair."""
     update = TallUpdate(w0, w1)
     if not any(block.any() for block in update.blocks()):
         return _unchanged(of_base, w0.shape[1])
     leading = of_base.method is Method.LEADING
-    of_tuned = _decompose(w1, params, of_base.method)
+    of_tuned = _decompose(w1, params)
+    if of_base.method is not of_tuned.method:  # near-identical spectra are only comparable by the same routine
+        if of_base.method is Method.GRAM:
+            of_base = with_direct_values(w0, of_base)
+        else:
+            of_tuned = with_direct_values(w1, of_tuned)
     found = products(w0, w1, of_base, of_tuned)
-    crosses, energies = (found.cross_large, found.cross_small), (found.energy_large, found.energy_small)
-    left, right = crosses[::-1] if w0.transposed else crosses
+    left, right = found.cross_large, found.cross_small
+    energy_left, energy_right = found.energy_large, found.energy_small
+    if w0.transposed:
+        left, right, energy_left, energy_right = right, left, energy_right, energy_left
     best = leading_cosines(left) if leading else intruder_cosines(w0, w1, of_base, of_tuned, left)
     fields = {
         **_spectra(of_base, of_tuned),
         **_crosses(left, right, w0.shape[1]),
-        **_energies(found.core, *(energies[::-1] if w0.transposed else energies), found.update_energy),
+        **_energies(found.core, energy_left, energy_right, found.update_energy),
         "intruder_cosines": best,
     }
     return fields if leading else fields | _update_spectrum(*singular_values(update))
@@ -148,11 +172,11 @@ def _update_spectrum(values: Matrix, method: Method) -> Fields:
     return {"singular_values_update": values, "method_update": np.array(method, dtype=np.uint8)}
 
 
-def _decompose(matrix: TallWeight, params: ProbeParams, like: Method = Method.DIRECT) -> Decomposition:
+def _decompose(matrix: TallWeight, params: ProbeParams) -> Decomposition:
     k = min(int(params["k_max"]), matrix.shape[1])
     if params["method"] == "leading":
         return decompose_leading(matrix, k)
-    return decompose(matrix, k, like)
+    return decompose(matrix, k)
 
 
 def _base_fields(found: Decomposition) -> Fields:

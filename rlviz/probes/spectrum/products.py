@@ -60,12 +60,15 @@ def products(base: Tall, tuned: Tall, of_base: Decomposition, of_tuned: Decompos
         pulled += update.T @ a0
         energy_small += np.einsum("ij,ij->j", moved, moved)
         update_energy += float(np.vdot(update, update))
-    factor0, factor1 = np.linalg.cholesky(own0), np.linalg.cholesky(own1)
-    cross = np.linalg.solve(factor1, np.linalg.solve(factor0, cross).T).T
-    pulled = np.linalg.solve(factor0, pulled.T)
+    cross = _reduced(own1, _reduced(own0, cross).T).T
+    pulled = _reduced(own0, pulled.T)
     energy_large = np.einsum("ij,ij->i", pulled, pulled)
-    core = np.linalg.solve(factor0, core)
-    return Products(cross, b0.T @ b1, core, energy_large, energy_small, update_energy)
+    return Products(cross, b0.T @ b1, _reduced(own0, core), energy_large, energy_small, update_energy)
+
+
+def _reduced(own: Matrix, right: Matrix) -> Matrix:
+    """``L⁻¹ right`` with ``own = L Lᵀ``: the products of orthonormalised vectors from those of the vectors."""
+    return np.asarray(np.linalg.solve(np.linalg.cholesky(own), right), dtype=np.float64)
 
 
 def leading_cosines(cross_left: Matrix) -> Matrix:
@@ -86,7 +89,7 @@ def intruder_cosines(
     rest = 1.0 - (cross_left[:, : len(best)] ** 2).sum(axis=0)
     if len(best) == 0 or cross_left.shape[0] == base.shape[1] or np.all(best**2 >= rest):
         return best
-    full = decompose(base, base.shape[1], like=of_base.method)
+    full = decompose(base, base.shape[1])
     vectors = of_tuned.basis[:, : len(best)]
     if base.transposed:  # left is the small side
         return np.maximum(best, np.abs(full.basis.T @ vectors).max(axis=0))

@@ -1,0 +1,275 @@
+"""The dashboard as a person uses it, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import App, start_app
+
+pytestmark = pytest.mark.browser
+PAGES = ("", "sparsity", "precision", "spectra", "angles", "methods")
+
+
+def goto(page: Page, url: str) -> None:
+    page.goto(url, wait_until="domcontentloaded")
+    expect(page.get_by_test_id("stAppViewContainer")).to_be_visible()
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has run to its end."""
+    page.wait_for_function(
+        "() => { const a = document.querySelector('[data-testid=stApp]');"
+        " return a && a.getAttribute('data-test-script-state') === 'notRunning'; }"
+    )
+
+
+def heatmap(page: Page):
+    chart = page.locator(".st-key-heatmap .js-plotly-plot")
+    expect(chart).to_be_visible()
+    return chart
+
+
+def drawn(page: Page, key: str) -> str:
+    """Text of a chart's z values: what is on screen, as the figure's own data."""
+    return page.evaluate(
+        "key => { const p = document.querySelector(`.st-key-${key} .js-plotly-plot`);"
+        " return JSON.stringify(p.data.filter(t => t.type === 'heatmap').map(t => Array.from(t.z, r => Array.from(r)))); }",
+        key,
+    )
+
+
+def query(page: Page) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)
+
+
+def fill(page: Page, label: str, text: str) -> None:
+    field = page.get_by_label(label, exact=True)
+    field.fill(text)
+    field.press("Enter")
+
+
+def run_hub_pair(page: Page, app: App, tuned: str = "acme/rl") -> None:
+    goto(page, app.url)
+    fill(page, "Base", "acme/base")
+    fill(page, "Tuned", tuned)
+    page.get_by_role("button", name="Exact run").click()
+    heatmap(page)
+    settled(page)
+
+
+def copied_link(page: Page) -> str:
+    page.get_by_role("button", name="Copy link").click()
+    code = page.locator("[data-testid=stCode]").filter(has_text="base=")
+    expect(code).to_be_visible()
+    link = code.inner_text().strip()
+    page.keyboard.press("Escape")
+    return link
+
+
+def test_demo_is_one_click_away(app, new_page):
+    page = new_page()
+    goto(page, app.url)
+    page.get_by_role("button", name="RL vs SFT").click()
+    run = page.get_by_role("button", name="Exact run")
+    expect(run.or_(page.locator(".st-key-heatmap .js-plotly-plot")).first).to_be_visible()
+    if run.is_visible():
+        run.click()
+    heatmap(page)
+    expect(page.get_by_text("40.4 % of weights are unchanged").first).to_be_visible()
+    assert query(page)["tuned"] == ["demo:rl"]
+    assert query(page)["tuned2"] == ["demo:sft"]
+
+
+def test_paste_run_heatmap_toggle_click_link(app, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    in_bf16 = drawn(page, "heatmap")
+    page.get_by_role("radio", name="fp32", exact=True).click()
+    page.wait_for_function("before => location.search.includes('lens=fp32')", arg=in_bf16)
+    settled(page)
+    in_fp32 = drawn(page, "heatmap")
+    assert in_fp32 != in_bf16
+
+    # The third cell of the first row: clicking it makes its tensor the chosen one.
+    box = page.locator(".st-key-heatmap .js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.5)
+    page.wait_for_function("() => location.search.includes('tensor=')")
+    tensor = query(page)["tensor"][0]
+    assert "layers.1" in tensor
+    expect(page.get_by_text(tensor).first).to_be_visible()
+    settled(page)
+
+    link = copied_link(page)
+    parameters = parse_qs(urlsplit(link).query)
+    commits = [hub_commit(parameters[key][0]) for key in ("base", "tuned")]
+    assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for commit in commits)
+
+    other = new_page()
+    goto(other, link)
+    heatmap(other)
+    settled(other)
+    assert drawn(other, "heatmap") == in_fp32
+    expect(other.get_by_text(tensor).first).to_be_visible()
+    assert query(other)["lens"] == ["fp32"]
+    expect(other.get_by_role("button", name="Exact run")).to_have_count(0)
+
+
+def hub_commit(ref: str) -> str:
+    return ref.split("@")[1]
+
+
+def test_warm_link_reads_nothing_from_the_hub(app, hub, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    link = copied_link(page)
+    before = len(hub.fake.requests)
+    other = new_page()
+    goto(other, link)
+    heatmap(other)
+    settled(other)
+    assert not [r for r in hub.fake.requests[before:] if "/resolve/" in r.path or r.origin == "cdn"]
+
+
+def test_choices_follow_from_page_to_page(app, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    page.get_by_role("radio", name="fp16", exact=True).click()
+    page.wait_for_function("() => location.search.includes('lens=fp16')")
+    settled(page)
+    page.get_by_role("link", name="Sparsity").click()
+    expect(page.locator(".st-key-by_layer .js-plotly-plot")).to_be_visible()
+    settled(page)
+    expect(page.get_by_role("radio", name="fp16", exact=True)).to_be_checked()
+    assert query(page)["base"] == ["acme/base"]
+
+
+def test_two_sessions_share_one_run(app, hub, new_page, tmp_path):
+    pages = [new_page(), new_page()]
+    for page in pages:
+        goto(page, f"{app.url}/?base=acme/base&tuned=acme/sft")
+        expect(page.get_by_role("button", name="Exact run")).to_be_visible()
+    before = len(hub.fake.requests)
+    for page in pages:
+        page.get_by_role("button", name="Exact run").click()
+    for page in pages:
+        heatmap(page)
+    weights = hub.folder / "sft" / "model.safetensors"
+    total = sum(r.nbytes for r in hub.fake.requests[before:] if r.origin == "cdn")
+    both = weights.stat().st_size + (hub.folder / "base" / "model.safetensors").stat().st_size
+    assert total > 0
+    assert total < 1.6 * both, "the weights were downloaded twice"
+
+
+@pytest.mark.parametrize(
+    ("tuned", "sentence"),
+    [
+        ("acme/nothing", "does not exist"),
+        ("acme/gated", "gated"),
+        ("not a model", "not a model"),
+        ("https://example.com/a/b", "example.com"),
+        ("acme/rl@nobranch", "nobranch"),
+    ],
+)
+def test_bad_reference_is_a_sentence(app, new_page, tuned, sentence):
+    page = new_page()
+    goto(page, f"{app.url}/?base=acme/base&tuned={quote(tuned)}")
+    expect(page.get_by_text(re.compile(re.escape(sentence), re.I)).first).to_be_visible()
+    settled(page)
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
+
+
+def test_hosted_mode_opens_no_local_folder(hub, new_page, tmp_path):
+    process, hosted = start_app(tmp_path / "store", hub.fake.endpoint, RLVIZ_MODE="hosted", HF_TOKEN="hf_operator")
+    try:
+        page = new_page()
+        goto(page, f"{hosted.url}/?base={quote(str(hub.folder / 'base'))}&tuned=acme/rl")
+        expect(page.get_by_text("opens no local files").first).to_be_visible()
+        goto(page, f"{hosted.url}/?base=demo:base&tuned=demo:rl")
+        expect(page.get_by_role("button", name="Exact run")).to_be_visible()
+        assert not [r for r in hub.fake.requests if "hf_operator" in (r.authorization or "")]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_cancel_then_resume(hub, new_page, tmp_path):
+    process, app = start_app(tmp_path / "store", hub.fake.endpoint)
+    hub.fake.latency_s = 0.3
+    try:
+        page = new_page()
+        goto(page, f"{app.url}/?base=acme/base&tuned=acme/rl")
+        page.get_by_role("button", name="Exact run").click()
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_text("Cancelled").first).to_be_visible()
+        hub.fake.latency_s = 0.0
+        page.get_by_role("button", name="Exact run").click()
+        heatmap(page)
+        settled(page)
+        expect(page.get_by_text("unfinished")).to_have_count(0)
+    finally:
+        hub.fake.latency_s = 0.0
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_draws_in_both_themes(app, new_page, scheme, request):
+    page = new_page(scheme)
+    goto(page, f"{app.url}/?base=demo:base&tuned=demo:rl&tuned2=demo:sft")
+    run = page.get_by_role("button", name="Exact run")
+    expect(run.or_(page.locator(".st-key-heatmap .js-plotly-plot")).first).to_be_visible()
+    if run.is_visible():
+        run.click()
+    heatmap(page)
+    for name in PAGES:
+        goto(page, f"{app.url}/{name}?base=demo:base&tuned=demo:rl&tuned2=demo:sft")
+        settled(page)
+        expect(page.get_by_text("Something went wrong")).to_have_count(0)
+        if name != "methods":
+            expect(page.locator(".js-plotly-plot").first).to_be_visible()
+            assert all(json.loads(alts(page)))
+
+
+def alts(page: Page) -> str:
+    """Whether each chart says its message in words."""
+    return page.evaluate(
+        "() => JSON.stringify([...document.querySelectorAll('[data-testid=stPlotlyChart]')]"
+        ".map(c => Boolean(c.querySelector('[aria-label]') || c.getAttribute('aria-label'))))"
+    )
+
+
+def test_downloads_are_the_numbers_on_screen(app, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    page.locator(".st-key-heatmap").wait_for()
+    page.get_by_role("button", name="Data").nth(1).click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").first.click()
+    text = download.value.path().read_text()
+    assert "q_proj" in text
+    assert len(text.splitlines()) > 5
+
+
+def test_page_answers_while_a_run_is_under_way(hub, new_page, tmp_path):
+    process, app = start_app(tmp_path / "store", hub.fake.endpoint)
+    hub.fake.latency_s = 0.2
+    try:
+        page, other = new_page(), new_page()
+        goto(page, f"{app.url}/?base=acme/base&tuned=acme/sft")
+        page.get_by_role("button", name="Exact run").click()
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+        goto(other, f"{app.url}/methods")
+        expect(other.get_by_role("heading", name="Methods")).to_be_visible()
+        hub.fake.latency_s = 0.0
+        heatmap(page)
+    finally:
+        hub.fake.latency_s = 0.0
+        process.terminate()
+        process.wait(20)
