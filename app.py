@@ -17,6 +17,6 @@ page = st.navigation(
     ],
     position="top",
 )
-with ui.sentences_for_errors():
+with ui.sentences_for_errors(), ui.routed():
     ui.render_frame(page.title)
     page.run()

@@ -5,6 +5,7 @@ import streamlit as st
 from rlviz import ui, views
 from rlviz.metrics import METRICS
 
+ui.require_router()
 results, theme = ui.results(), ui.theme()
 name = ui.picked_matrix(results)
 k = ui.choose_k()

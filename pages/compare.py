@@ -5,6 +5,7 @@ import streamlit as st
 from rlviz import ui, views
 from rlviz.metrics import METRICS
 
+ui.require_router()
 results, theme = ui.results(), ui.theme()
 ui.render_answer(results, ui.params())
 ui.render_plot(views.plot_published_strip(results, ui.params().lens, theme), "published", results)

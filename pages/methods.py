@@ -4,5 +4,6 @@ import streamlit as st
 
 from rlviz import ui
 
+ui.require_router()
 st.title("Methods")
 ui.render_methods()

@@ -5,6 +5,7 @@ import streamlit as st
 from rlviz import ui, views
 from rlviz.metrics import METRICS
 
+ui.require_router()
 results, theme, params = ui.results(), ui.theme(), ui.params()
 name = ui.picked_matrix(results)
 st.markdown(f"#### `{name}`")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.errors import InvalidInput
 from rlviz.metrics import METRICS, Metric
-from rlviz.metrics.coordinate import is_float, n_changed, n_compared, n_nonfinite
+from rlviz.metrics.coordinate import n_changed, n_compared, n_nonfinite
 from rlviz.metrics.spectrum import spectra
 from rlviz.store import Store
 from rlviz.store.load import measured_tensors
@@ -196,6 +197,11 @@ def metric_called(key: str) -> Metric:
     if key not in METRICS:
         raise InvalidInput(key, "no such metric", f"There are: {', '.join(METRICS)}.")
     return METRICS[key]
+
+
+def is_float(measured: Measured) -> bool:
+    """Whether the tensor enters pooled numbers."""
+    return ELEMENT_TYPES[measured.match.base.dtype].is_float
 
 
 def exported(metric: Metric, value: float) -> float | None:

@@ -66,9 +66,7 @@ def test_ci_calls_exactly_the_readmes_commands():
 def test_every_environment_variable_is_documented():
     text = README.read_text()
     found = {
-        name
-        for file in (ROOT / "rlviz").rglob("*.py")
-        for name in re.findall(r"\"(RLVIZ_[A-Z_]+)\"", file.read_text())
+        name for file in (ROOT / "rlviz").rglob("*.py") for name in re.findall(r"\"(RLVIZ_[A-Z_]+)\"", file.read_text())
     }
     assert found
     for name in found:

@@ -1,4 +1,7 @@
-"""Runs under way in this process: one per result key, however many readers ask for it."""
+"""Runs asked of this process: one per result key, however many readers ask; one worker at a time, in order.
+
+One at a time, because a run already uses every core and the whole memory cap.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import Lock, Thread
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 from typing import IO, Any, Literal
 
 from rlviz import errors
 from rlviz.engine.run import Progress
 from rlviz.errors import Cancelled, RlvizError
 
-State = Literal["running", "done", "failed", "cancelled"]
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+UNDER_WAY: tuple[State, ...] = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +34,15 @@ class JobStatus:
 
 
 class Job:
-    """One worker process and what it last said."""
+    """One run: the worker process it has or will have, and what that last said."""
 
     def __init__(self, key: str, asked: Mapping[str, Any]) -> None:
         self.key = key
+        self._asked = dict(asked)
         self._lock = Lock()
-        self._status = JobStatus(key, "running", None, None)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "rlviz.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # Threads are set here, before any BLAS is loaded: see `run` for the limit at work.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-        stdin = _pipe(self._process.stdin)
-        stdin.write(json.dumps(dict(asked)) + "\n")
-        stdin.flush()  # kept open: the worker stops when it closes
-        Thread(target=self._listen, daemon=True).start()
+        self._status = JobStatus(key, "queued", None, None)
+        self._cancelled = Event()
+        self._process: subprocess.Popen[str] | None = None
 
     def status(self) -> JobStatus:
         """What is known now."""
@@ -55,21 +50,55 @@ class Job:
             return self._status
 
     def cancel(self) -> None:
-        """Ask the worker to stop; what landed in the store stays."""
-        self._process.terminate()
+        """Take the run off the queue, or ask its worker to stop; what landed in the store stays."""
+        with self._lock:
+            self._cancelled.set()
+            if self._process is not None:
+                self._process.terminate()
 
-    def _listen(self) -> None:
+    def run(self) -> None:
+        """Start the worker and listen until it ends. Called once, by the registry's thread."""
+        with self._lock:
+            if not self._cancelled.is_set():
+                self._process = self._start()
+        if self._process is None:
+            self._set("cancelled")
+            return
+        self._set("running")
+        self._listen(self._process)
+
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rlviz.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Set before any BLAS is loaded; `run` limits it again while it works.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        stdin = _pipe(process.stdin)
+        stdin.write(json.dumps(self._asked) + "\n")
+        stdin.flush()  # kept open: the worker stops when it closes
+        return process
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
         stderr: list[str] = []
-        drain = Thread(target=lambda: stderr.append(_pipe(self._process.stderr).read()), daemon=True)
+        drain = Thread(target=lambda: stderr.append(_pipe(process.stderr).read()), daemon=True)
         drain.start()
-        for line in _pipe(self._process.stdout):
+        for line in _pipe(process.stdout):
             self._hear(json.loads(line))
-        code = self._process.wait()
+        code = process.wait()
         drain.join()
-        if self.status().state == "running":  # died without a word: killed, out of memory, or a bug of ours
-            last = "".join(stderr).strip().splitlines()[-1:] or ["no message"]
-            problem = f"the worker process ended with code {code} ({last[0]})"
-            self._set("failed", error=RlvizError("comparison", problem, "What had landed is kept; run it again."))
+        if self.status().state not in UNDER_WAY:
+            return
+        if self._cancelled.is_set():  # stopped before it could say so
+            self._set("cancelled")
+            return
+        # Died without a word: killed, out of memory, or a bug of ours.
+        last = "".join(stderr).strip().splitlines()[-1:] or ["no message"]
+        problem = f"the worker process ended with code {code} ({last[0]})"
+        self._set("failed", error=RlvizError("comparison", problem, "What had landed is kept; run it again."))
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         if "progress" in message:
@@ -86,23 +115,30 @@ class Job:
 
 
 class Jobs:
-    """The registry. Asking for a key that is running joins it."""
+    """The registry. Asking for a key that is queued or running joins it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._jobs: dict[str, Job] = {}
+        self._queue: SimpleQueue[Job] = SimpleQueue()
+        Thread(target=self._work, daemon=True).start()
 
     def start(self, key: str, asked: Mapping[str, Any]) -> Job:
-        """The running job of that key, or a new one (a finished or failed one is started afresh)."""
+        """The job of that key if it is under way, or a new one (a finished or failed one is started afresh)."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.status().state != "running":
+            if job is None or job.status().state not in UNDER_WAY:
                 job = self._jobs[key] = Job(key, asked)
+                self._queue.put(job)
             return job
 
     def get(self, key: str) -> Job | None:
         """The latest job of that key in this process."""
         return self._jobs.get(key)
+
+    def _work(self) -> None:
+        while True:
+            self._queue.get().run()
 
 
 def _pipe(stream: IO[str] | None) -> IO[str]:

@@ -1,288 +1,350 @@
-"""How many entries changed, by how much, and where: readers of the coordinate record, and the counting metrics.
+"""Entrywise change as numbers: sparsity under a lens, tolerances, dispersion, patch size.
 
-Sparsity is the share unchanged, density the share changed. Counts are exact integers; every group is pooled by
-summing counts (metric specification, section 1).
+Every share here is a ratio of pooled counts of the `coordinate` record. Integer and boolean tensors are never
+pooled with floats: they have their own metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.bins import ETA_EDGES, TAU_EDGES, block_edges
+from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.dtypes import ELEMENT_TYPES
+from rlviz.errors import InvalidInput
 from rlviz.metrics.base import Metric, Parts
 from rlviz.types import LENSES, Lens, Measured, MetricParams
 
-Floats = NDArray[np.float64]
+Fields = Mapping[str, NDArray[np.generic]]
 
 PROBE = "coordinate"
-PNT, MUK = "arXiv:2511.08567", "arXiv:2505.11711"
+PNT = "arXiv:2511.08567v1"
+_LENS = ("lens",)
 
 
-def field(measured: Measured, name: str) -> NDArray[np.generic]:
-    """One field of the coordinate record."""
-    return measured.records[PROBE].fields[name]
+def record_fields(measured: Measured) -> Fields | None:
+    """The coordinate fields of any tensor; None where the probe was not run."""
+    record = measured.records.get(PROBE)
+    return None if record is None else record.fields
 
 
-def number(measured: Measured, name: str) -> float:
-    """One scalar field as a float."""
-    return float(np.asarray(field(measured, name), dtype=np.float64))
+def float_fields(measured: Measured) -> Fields | None:
+    """The coordinate fields of a float tensor; None for integers and booleans, which are not pooled with floats."""
+    return record_fields(measured) if ELEMENT_TYPES[measured.match.base.dtype].is_float else None
 
 
 def n_compared(measured: Measured) -> int:
-    """Entries compared: all but those that are NaN or infinite on either side."""
-    return int(np.asarray(field(measured, "n"), dtype=np.int64))
+    """Entries compared: all but those that are NaN or infinite on either side. Needs the coordinate record."""
+    return int(measured.records[PROBE].fields["n"])
 
 
 def n_nonfinite(measured: Measured) -> int:
     """Entries where either side is NaN or infinite as stored; in no other count."""
-    return int(np.asarray(field(measured, "n_nonfinite"), dtype=np.int64))
+    return int(measured.records[PROBE].fields["n_nonfinite"])
 
 
 def n_changed(measured: Measured, lens: Lens) -> int:
-    """Entries that differ once both sides are rounded to the lens.
-
-    Integers and booleans have no lens but `stored`, which then answers for all.
-    """
-    counts = np.asarray(field(measured, "n_changed"), dtype=np.int64)
+    """Entries that differ under the lens; integers and booleans know `stored` only, which answers for all."""
+    counts = measured.records[PROBE].fields["n_changed"]
     return int(counts[LENSES.index(lens)] if counts.size == len(LENSES) else counts[0])
 
 
-def n_overflow(measured: Measured, lens: Lens) -> int:
-    """Finite entries of which at least one side rounds beyond the lens's largest finite value."""
-    return int(np.asarray(field(measured, "n_overflow"), dtype=np.int64)[LENSES.index(lens)])
+def count_above(counts: NDArray[np.generic], edges: NDArray[np.float64], tolerance: float, name: str) -> int:
+    """Entries beyond a slider value, exactly.
 
-
-def is_float(measured: Measured) -> bool:
-    """Whether the record has histograms and norms: integers and booleans have counts only."""
-    return ELEMENT_TYPES[measured.match.base.dtype].is_float
-
-
-def row_density(measured: Measured) -> Floats:
-    """Changed share of each row under bf16, ``[d_out]``; NaN where a row has no finite entry."""
-    return _density(measured, "row", measured.shape[-1] if measured.shape else 1)
-
-
-def column_density(measured: Measured) -> Floats:
-    """Changed share of each column under bf16, ``[d_in]``; NaN where a column has no finite entry."""
-    return _density(measured, "column", d_out(measured))
-
-
-def d_out(measured: Measured) -> int:
-    """Number of rows, leading dimensions folded."""
-    return int(np.prod(measured.shape[:-1], dtype=np.int64))
-
-
-def block_density(measured: Measured) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """The update map: changed share under bf16 on at most 256 × 256 blocks, with row and column edges.
-
-    Returns
-    -------
-    density : ndarray, ``[row blocks, column blocks]``, in [0, 1], NaN where a block has no finite entry
-    row_edges, column_edges : ndarrays of int64, one longer than the blocks along that side
+    Examples
+    --------
+    >>> count_above(np.array([1, 2, 4]), np.array([1e-3, 1e-2]), 1e-3, "eta")
+    6
+    >>> count_above(np.array([1, 2, 4]), np.array([1e-3, 1e-2]), 4e-3, "eta")
+    Traceback (most recent call last):
+    rlviz.errors.InvalidInput: eta 0.004: is not one of the slider values. The nearest is 0.001.
     """
-    rows = block_edges(d_out(measured))
-    columns = block_edges(measured.shape[-1] if measured.shape else 1)
-    sizes = np.multiply.outer(np.diff(rows), np.diff(columns)).astype(np.float64)
-    return _share(field(measured, "block_changed"), sizes, field(measured, "block_nonfinite")), rows, columns
+    index = int(np.searchsorted(edges, tolerance))
+    if index == edges.size or edges[index] != tolerance:
+        nearest = float(edges[np.argmin(np.abs(edges - tolerance))])
+        raise InvalidInput(f"{name} {tolerance}", "is not one of the slider values", f"The nearest is {nearest}.")
+    return int(counts[index + 1 :].sum())
 
 
-def above_eta(measured: Measured, eta: float) -> int:
-    """Entries with ``|ΔW| > η·max(|w0|, |w1|)``, exact where η is one of `ETA_EDGES` (else: the next edge up)."""
-    return _above(measured, "eta_counts", ETA_EDGES, eta)
-
-
-def above_tau(measured: Measured, tau: float) -> int:
-    """Entries with ``|ΔW| > τ``, exact where τ is one of `TAU_EDGES` (else: the next edge up)."""
-    return _above(measured, "tau_counts", TAU_EDGES, tau)
-
-
-def _above(measured: Measured, name: str, edges: Floats, threshold: float) -> int:
-    at = min(int(np.searchsorted(edges, threshold * (1 - 1e-12))), edges.size - 1)
-    return int(np.asarray(field(measured, name), dtype=np.int64)[at + 1 :].sum())
-
-
-def _density(measured: Measured, what: str, width: int) -> Floats:
-    changed = field(measured, f"{what}_changed")
-    return _share(changed, np.full(changed.shape, float(width)), field(measured, f"{what}_nonfinite"))
-
-
-def _share(changed: NDArray[np.generic], sizes: Floats, nonfinite: NDArray[np.generic]) -> Floats:
-    known = sizes - np.asarray(nonfinite, dtype=np.float64) if nonfinite.size else sizes
-    counts = np.asarray(changed, dtype=np.float64)
-    return np.divide(counts, known, out=np.full(known.shape, nan), where=known > 0)
-
-
-def share_of_compared(count: Callable[[Measured, MetricParams], float]) -> Parts:
-    """Parts of a metric that is a count over the entries compared."""
-
+def _parts(numerator: Callable[[Fields, MetricParams], int], denominator: Callable[[Fields], int]) -> Parts:
     def parts(measured: Measured, params: MetricParams) -> tuple[float, float] | None:
-        return (count(measured, params), n_compared(measured)) if is_float(measured) else None
+        fields = float_fields(measured)
+        return None if fields is None else (float(numerator(fields, params)), float(denominator(fields)))
 
     return parts
 
 
-def _unchanged(measured: Measured, params: MetricParams) -> tuple[float, float] | None:
-    n = n_compared(measured)
-    return n - n_changed(measured, params.lens), n
+def _n(fields: Fields) -> int:
+    return int(fields["n"])
 
 
-def _changed(measured: Measured, params: MetricParams) -> tuple[float, float] | None:
-    return n_changed(measured, params.lens), n_compared(measured)
+def _changed(fields: Fields, lens: Lens) -> int:
+    return int(fields["n_changed"][LENSES.index(lens)])
 
 
-def _hidden(measured: Measured, params: MetricParams) -> tuple[float, float] | None:
-    """Entries changed as stored and not under the lens, over those changed as stored.
-
-    A lens never tells apart what is equal as stored, so the difference of counts is the count of the difference.
-    """
-    stored = n_changed(measured, Lens.STORED)
-    return stored - n_changed(measured, params.lens), stored
-
-
-def _one_ulp(measured: Measured, _params: MetricParams) -> tuple[float, float] | None:
-    if not is_float(measured):
+def _overflow(measured: Measured, params: MetricParams) -> tuple[float, float] | None:
+    fields = float_fields(measured)
+    if fields is None or params.lens is Lens.STORED:
         return None
-    counts = np.asarray(field(measured, "ulp_counts"), dtype=np.float64)
-    middle = counts.size // 2
-    return float(counts[middle - 1] + counts[middle + 1]), float(counts.sum() - counts[middle])
+    return float(fields["n_overflow"][LENSES.index(params.lens)]), float(_n(fields))
 
 
-def _patch_bytes(measured: Measured, _params: MetricParams) -> tuple[float, float] | None:
-    """Bytes of the cheaper of a sparse patch (4-byte index and value per change) and the dense tensor."""
-    itemsize = ELEMENT_TYPES[measured.match.tuned.dtype].itemsize
-    n = n_compared(measured) + n_nonfinite(measured)
-    dense = n * itemsize
-    sparse = (n_changed(measured, Lens.STORED) + n_nonfinite(measured)) * (4 + itemsize)
-    return min(sparse, dense), dense
+def _one_ulp(fields: Fields, _params: MetricParams) -> int:
+    ulps = fields["ulp_counts"]
+    middle = ulps.size // 2
+    return int(ulps[middle - 1] + ulps[middle + 1])
 
 
-def _dispersion(side: str) -> Callable[[Measured, MetricParams], float]:
+def _integer_sparsity(measured: Measured, _params: MetricParams) -> tuple[float, float] | None:
+    fields = record_fields(measured)
+    if fields is None or ELEMENT_TYPES[measured.match.base.dtype].is_float:
+        return None
+    return float(_n(fields) - int(fields["n_changed"][0])), float(_n(fields))
+
+
+def dispersion(changed: NDArray[np.integer], sizes: NDArray[np.integer]) -> float:
+    """How unevenly change is spread over rows (or columns), against independent entries.
+
+    ``Var(ρ) / (p(1 − p) · mean(1/n_i))`` with ``ρ_i = changed_i / n_i``, ``p = Σ changed / Σ n`` and ddof 1; with
+    all n_i = d_in it is the dispersion index ``Var(ρ) / (p(1 − p)/d_in)``. Unaffected by the order of rows.
+
+    Parameters
+    ----------
+    changed, sizes : ndarray, shape (rows,)
+        Changed and compared entries per row; rows without entries are left out.
+
+    Returns
+    -------
+    float
+        At least 0; 1 in expectation for independent entries. NaN for fewer than two rows or p ∈ {0, 1}.
+
+    Examples
+    --------
+    >>> dispersion(np.array([4, 0]), np.array([4, 4]))  # Var = ½, p(1 − p)/4 = 1/16
+    8.0
+    >>> dispersion(np.array([4, 4]), np.array([4, 4]))
+    nan
+    """
+    used = sizes > 0
+    hits, n = changed[used].astype(np.float64), sizes[used].astype(np.float64)
+    if n.size < 2:
+        return nan
+    p = float(hits.sum() / n.sum())
+    if p in (0.0, 1.0):
+        return nan
+    return float(np.var(hits / n, ddof=1) / (p * (1 - p) * np.mean(1 / n)))
+
+
+def profile(measured: Measured, part: str) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Changed and compared entries per "row" or "column" under the bf16 lens (integers: as stored)."""
+    fields = record_fields(measured)
+    if fields is None:
+        return None
+    changed = fields[f"{part}_changed"].astype(np.int64)
+    across = fields["column_changed" if part == "row" else "row_changed"].size
+    lost = fields[f"{part}_nonfinite"].astype(np.int64)
+    return changed, across - lost if lost.size else np.full(changed.size, across)
+
+
+def _dispersion(part: str) -> Callable[[Measured, MetricParams], float]:
     def value(measured: Measured, _params: MetricParams) -> float:
-        if not measured.match.is_matrix or not is_float(measured):
-            return nan
-        density = row_density(measured) if side == "row" else column_density(measured)
-        across = measured.shape[1] if side == "row" else measured.shape[0]
-        n = n_compared(measured)
-        p = n_changed(measured, Lens.BF16) / n if n else nan
-        known = density[np.isfinite(density)]
-        if known.size < 2 or not 0 < p < 1:
-            return nan
-        return float(np.var(known, ddof=1) / (p * (1 - p) / across))
+        counted = profile(measured, part) if float_fields(measured) is not None else None
+        return nan if counted is None else dispersion(*counted)
 
     return value
 
 
-def _dispersion_metric(side: str, symbol: str, across: str) -> Metric:
-    return Metric(
-        key=f"{side}_dispersion",
-        title=f"{side.capitalize()} dispersion",
-        formula=rf"\frac{{\operatorname{{Var}}({symbol})}}{{p(1-p)/{across}}}",
-        unit="",
-        source=f"{PNT} §2.2 (stripes)",
-        meaning=f"How unevenly changes fall over {side}s: the variance of {side} densities over that of coin flips.",
-        probe=PROBE,
-        scale="log",
-        value=_dispersion(side),
-        chance=lambda measured, params: 1.0,
-        chance_text="1 for independent flips; isotropic noise plus rounding already gives 1 to 7.6",
-        caveat="Read it against its precision or shuffle null, not against 1. Undefined at density 0 or 1.",
-    )
+def patch_parts(measured: Measured, _params: MetricParams | None = None) -> tuple[float, float] | None:
+    """Bytes of a lossless sparse patch of one tensor, and of the dense tensor, in the tuned dtype.
 
+    ``min(n_changed · (4 + itemsize), n · itemsize)``. Non-finite entries count as changed, since a patch must
+    carry them to be safe. Changes of the sign of a zero are not carried.
+    """
+    fields = record_fields(measured)
+    if fields is None:
+        return None
+    itemsize = ELEMENT_TYPES[measured.match.tuned.dtype].itemsize
+    dense = measured.match.n * itemsize
+    sparse = (int(fields["n_changed"][0]) + int(fields["n_nonfinite"])) * (4 + itemsize)
+    return float(min(sparse, dense)), float(dense)
+
+
+def total_patch_bytes(group: Iterable[Measured]) -> int:
+    """Σ over tensors of `patch_parts`: the size of one patch for the whole group, in bytes."""
+    return int(sum(parts[0] for m in group if (parts := patch_parts(m)) is not None))
+
+
+def _patch_bytes(measured: Measured, _params: MetricParams) -> float:
+    parts = patch_parts(measured)
+    return nan if parts is None else parts[0]
+
+
+_BERNOULLI = "1 for independent entries; isotropic noise plus rounding already gives {}"
+_STRIPES = (
+    "Read it against the precision or shuffle null, not against 1: magnitudes differ between rows, and rounding "
+    "alone makes small weights flip together."
+)
+_ZERO_RULE = "-0 equals +0; entries that are NaN or Inf on either side are excluded and counted apart."
 
 METRICS: tuple[Metric, ...] = (
     Metric(
         key="update_sparsity",
         title="Update sparsity",
-        formula=r"1-\frac{\#\{i:\operatorname{lens}(w_{1,i})\neq\operatorname{lens}(w_{0,i})\}}{n}",
+        formula=r"1 - \frac{\#\{i : \mathrm{lens}(w^0_i) \ne \mathrm{lens}(w^1_i)\}}{n}",
         unit="fraction",
-        source=f"{PNT} Definitions 2.1 and 2.2; {MUK}",
-        meaning="Share of weights that are unchanged once both sides are rounded to the lens.",
+        source=f"{PNT}, Def. 2.1-2.2 (bf16 lens)",
+        meaning="Share of entries that are unchanged when both sides are rounded to the lens format.",
         probe=PROBE,
         scale="fraction",
-        parts=_unchanged,
-        caveat="A readout of step size and rounding as much as of learning: in-distribution SFT can reach 91 %.",
-        uses=("lens",),
+        parts=_parts(lambda f, p: _n(f) - _changed(f, p.lens), _n),
+        caveat=f"Sparsity alone does not show that RL was used: in-distribution SFT reaches 0.91. {_ZERO_RULE}",
+        uses=_LENS,
     ),
     Metric(
         key="density",
         title="Update density",
-        formula=r"\frac{\#\{i:\operatorname{lens}(w_{1,i})\neq\operatorname{lens}(w_{0,i})\}}{n}",
+        formula=r"\frac{\#\{i : \mathrm{lens}(w^0_i) \ne \mathrm{lens}(w^1_i)\}}{n}",
         unit="fraction",
-        source=f"{PNT} Definition 2.2",
-        meaning="Share of weights that changed once both sides are rounded to the lens: 1 minus the sparsity.",
+        source=f"{PNT}, Def. 2.1-2.2, complement",
+        meaning="Share of entries that differ when both sides are rounded to the lens format; 1 - update sparsity.",
         probe=PROBE,
         scale="fraction",
-        parts=_changed,
-        uses=("lens",),
+        parts=_parts(lambda f, p: _changed(f, p.lens), _n),
+        caveat=_ZERO_RULE,
+        uses=_LENS,
     ),
     Metric(
         key="hidden_fraction",
-        title="Hidden updates",
-        formula=r"1-\frac{n_{\text{changed}}^{\text{lens}}}{n_{\text{changed}}^{\text{stored}}}",
+        title="Hidden by the lens",
+        formula=r"1 - \frac{n_\mathrm{changed}(\mathrm{lens})}{n_\mathrm{changed}(\mathrm{stored})}",
         unit="fraction",
-        source=f"{PNT} (Gate III, precision)",
-        meaning="Of the weights that changed as stored, the share that the lens hides.",
+        source=f"{PNT}, Gate III (precision)",
+        meaning="Of the entries that changed as stored, the share that is equal again under the lens.",
         probe=PROBE,
         scale="fraction",
-        parts=_hidden,
-        caveat="Zero by construction where the files are stored in the lens's own format.",
-        uses=("lens",),
+        parts=_parts(lambda f, p: _changed(f, Lens.STORED) - _changed(f, p.lens), lambda f: _changed(f, Lens.STORED)),
+        caveat="Non-zero only where a side is stored finer than the lens. If the tuned side is fp32 and the base "
+        "bf16, part of what changed as stored may be the base's own rounding.",
+        uses=_LENS,
     ),
     Metric(
-        key="n_changed_rel",
-        title="Changed beyond η",
-        formula=r"\frac{\#\{i:|\Delta w_i|>\eta\,\max(|w_{0,i}|,|w_{1,i}|)\}}{n}",
+        key="changed_rel_share",
+        title="Changed beyond η (relative)",
+        formula=r"\frac{\#\{i : |\Delta w_i| > \eta \max(|w^0_i|, |w^1_i|)\}}{n}",
         unit="fraction",
-        source=f"{PNT} Definition 2.1 (η = 1e-3)",
-        meaning="Share of weights that moved by more than η of the larger of the two values, as stored.",
+        source=f"{PNT}, Def. 2.1 (η = 1e-3)",
+        meaning="Share of entries that moved by more than η of their own magnitude, on the stored values.",
         probe=PROBE,
         scale="fraction",
-        parts=share_of_compared(lambda m, p: above_eta(m, p.eta)),
-        caveat="On bf16 values every change exceeds 2⁻⁸, so any smaller η counts bit changes.",
+        parts=_parts(lambda f, p: count_above(f["eta_counts"], ETA_EDGES, p.eta, "eta"), _n),
+        caveat="Two different bf16 values differ by at least 2^-8 relative, so below that η counts any change.",
         uses=("eta",),
     ),
     Metric(
-        key="n_changed_abs",
-        title="Changed beyond τ",
-        formula=r"\frac{\#\{i:|\Delta w_i|>\tau\}}{n}",
+        key="changed_abs_share",
+        title="Changed beyond τ (absolute)",
+        formula=r"\frac{\#\{i : |\Delta w_i| > \tau\}}{n}",
         unit="fraction",
-        source=f"{MUK} (τ = 1e-5)",
-        meaning="Share of weights that moved by more than τ, as stored.",
+        source="arXiv:2505.11711, check_sparsity.py (τ = 1e-5)",
+        meaning="Share of entries that moved by more than a fixed τ, on the stored values.",
         probe=PROBE,
         scale="fraction",
-        parts=share_of_compared(lambda m, p: above_tau(m, p.tau)),
-        caveat="A one-ULP bf16 step is below 1e-5 for every |w| < 2⁻⁹: an absolute tolerance inflates sparsity.",
+        parts=_parts(lambda f, p: count_above(f["tau_counts"], TAU_EDGES, p.tau, "tau"), _n),
+        caveat="A one-ULP step of bf16 is below 1e-5 for every |w| < 2^-9: a fixed τ calls such changes none.",
         uses=("tau",),
     ),
     Metric(
         key="one_ulp_share",
         title="One-ULP moves",
-        formula=r"\frac{\#\{|c_1-c_0|=1\}}{\#\{c_1\neq c_0\}}",
+        formula=r"\frac{\#\{i : |c^1_i - c^0_i| = 1\}}{\#\{i : c^1_i \ne c^0_i\}}",
         unit="fraction",
-        source=f"{PNT} (Gate III, precision)",
-        meaning="Of the weights whose bf16 code changed, the share that moved by a single code.",
+        source=f"{PNT}, Gate III (precision)",
+        meaning="Of the entries that changed under bf16, the share that moved to a neighbouring bf16 value.",
         probe=PROBE,
         scale="fraction",
-        parts=_one_ulp,
-        caveat="Near 1 says that steps are about half a ULP, whatever drove them.",
+        parts=_parts(_one_ulp, lambda f: _changed(f, Lens.BF16)),
+        caveat="Distances are between bf16 codes c in value order, after both sides are rounded to bf16.",
     ),
-    _dispersion_metric("row", r"\rho", "d_{in}"),
-    _dispersion_metric("column", r"\kappa", "d_{out}"),
     Metric(
-        key="patch_share",
-        title="Sparse patch size",
-        formula=r"\frac{\min\big(n_{\text{changed}}(4+b),\,n\,b\big)}{n\,b}",
+        key="overflow_share",
+        title="Overflow of the lens",
+        formula=r"\frac{\#\{i : \max(|w^0_i|, |w^1_i|) \text{ rounds beyond the largest value of the lens}\}}{n}",
         unit="fraction",
-        source="arXiv:2605.07330; arXiv:2602.03839",
-        meaning="Size of a lossless patch (4-byte index and value per change) over the size of the tuned tensor.",
+        source="definition of this tool",
+        meaning="Share of finite entries where at least one side overflows the lens format and is compared as ±Inf "
+        "(±448 in e4m3).",
         probe=PROBE,
         scale="fraction",
-        parts=_patch_bytes,
-        caveat="Without compression; a tensor is sent dense where that is smaller.",
+        parts=_overflow,
+        caveat="fp8 lenses scale both sides so that the largest |w0| just fits; only the tuned side can overflow.",
+        uses=_LENS,
+    ),
+    Metric(
+        key="update_sparsity_integer",
+        title="Unchanged integers",
+        formula=r"1 - \frac{\#\{i : w^0_i \ne w^1_i\}}{n}",
+        unit="fraction",
+        source="definition of this tool",
+        meaning="Share of unchanged entries of integer and boolean tensors, as stored; not part of any other share.",
+        probe=PROBE,
+        scale="fraction",
+        parts=_integer_sparsity,
+    ),
+    Metric(
+        key="row_dispersion",
+        title="Row dispersion",
+        formula=r"\frac{\mathrm{Var}_i(\rho_i)}{p(1-p)/d_\mathrm{in}}",
+        unit="",
+        source=f"{PNT}, section 2.2 (row and column stripes); index: this tool",
+        meaning="How much more the changed share varies between rows than independent entries would make it.",
+        probe=PROBE,
+        scale="log",
+        value=_dispersion("row"),
+        chance=lambda m, p: 1.0,
+        chance_text=_BERNOULLI.format("1.8 to 7.6"),
+        caveat=_STRIPES,
+    ),
+    Metric(
+        key="column_dispersion",
+        title="Column dispersion",
+        formula=r"\frac{\mathrm{Var}_j(\kappa_j)}{p(1-p)/d_\mathrm{out}}",
+        unit="",
+        source=f"{PNT}, section 2.2 (row and column stripes); index: this tool",
+        meaning="How much more the changed share varies between columns than independent entries would make it.",
+        probe=PROBE,
+        scale="log",
+        value=_dispersion("column"),
+        chance=lambda m, p: 1.0,
+        chance_text=_BERNOULLI.format("1.1 to 7.6"),
+        caveat=_STRIPES,
+    ),
+    Metric(
+        key="patch_bytes",
+        title="Patch size",
+        formula=r"\min(n_\mathrm{changed}(4 + s),\ n s), \quad s = \text{item size of the tuned dtype}",
+        unit="bytes",
+        source="arXiv:2602.03839, arXiv:2605.07330 (sparse weight synchronisation)",
+        meaning="Bytes of a lossless sparse patch of one tensor: a 4-byte index and the new value per changed entry, "
+        "or the dense tensor where that is smaller.",
+        probe=PROBE,
+        scale="log",
+        value=_patch_bytes,
+        caveat="Per tensor; the patch of a model is the sum (patch_ratio is its share of the dense size).",
+    ),
+    Metric(
+        key="patch_ratio",
+        title="Patch size, share of dense",
+        formula=r"\frac{\sum_t \min(n_\mathrm{changed}(4 + s),\ n s)}{\sum_t n s}",
+        unit="fraction",
+        source="arXiv:2602.03839, arXiv:2605.07330 (sparse weight synchronisation)",
+        meaning="Size of a lossless sparse patch as a share of sending the tuned tensors whole.",
+        probe=PROBE,
+        scale="fraction",
+        parts=patch_parts,
+        caveat="Without entropy coding, which shrinks it further.",
     ),
 )

@@ -6,6 +6,7 @@ from rlviz.ui.frame import render_frame
 from rlviz.ui.inputs import render_inputs
 from rlviz.ui.loading import comparison, results
 from rlviz.ui.picker import picked_matrix, picked_tensor
+from rlviz.ui.routing import require_router, routed
 from rlviz.ui.show import (
     render_answer,
     render_heatmap,
@@ -34,7 +35,9 @@ __all__ = [
     "render_methods",
     "render_plot",
     "render_tensor_card",
+    "require_router",
     "results",
+    "routed",
     "sentences_for_errors",
     "theme",
 ]

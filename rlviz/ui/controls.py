@@ -7,10 +7,10 @@ from typing import Literal
 
 import streamlit as st
 
+from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS, Metric
-from rlviz.metrics.coordinate import ETA_EDGES, TAU_EDGES
 from rlviz.types import LENSES, Lens
-from rlviz.ui.state import DEFAULTS, choice
+from rlviz.ui.state import DEFAULTS, draw
 from rlviz.views.words import LENS_SHORT
 
 K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
@@ -18,7 +18,7 @@ K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
 
 def choose_lens() -> Lens:
     """The precision lens: the format both sides are rounded to before they are compared."""
-    _keep("lens")
+    draw("lens")
     chosen = st.segmented_control(
         "Lens",
         [lens.value for lens in LENSES],
@@ -34,11 +34,12 @@ def choose_lens() -> Lens:
 
 def choose_metric(metrics: Sequence[Metric]) -> Metric:
     """Which metric the heat map shows."""
-    _keep("metric")
+    draw("metric")
     keys = [m.key for m in metrics]
     chosen = st.selectbox(
         "Metric",
         keys,
+        index=keys.index(DEFAULTS["metric"]) if DEFAULTS["metric"] in keys else 0,
         format_func=lambda key: METRICS[key].title,
         key="metric",
         bind="query-params",
@@ -48,7 +49,7 @@ def choose_metric(metrics: Sequence[Metric]) -> Metric:
 
 def choose_k() -> int:
     """The subspace rank; clamped per matrix to what it has."""
-    _keep("k")
+    draw("k")
     return int(
         st.select_slider(
             "k (subspace rank)",
@@ -63,7 +64,7 @@ def choose_k() -> int:
 
 def choose_threshold(which: Literal["eta", "tau"]) -> float:
     """A tolerance; its values are the bin edges of the stored histogram, so counts are exact."""
-    _keep(which)
+    draw(which)
     edges = ETA_EDGES if which == "eta" else TAU_EDGES
     label = "η (relative tolerance)" if which == "eta" else "τ (absolute tolerance)"
     return float(
@@ -75,9 +76,3 @@ def choose_threshold(which: Literal["eta", "tau"]) -> float:
             bind="query-params",
         )
     )
-
-
-def _keep(key: str) -> None:
-    """Carry a choice made on another page into this page's widget."""
-    if key not in st.session_state and (value := choice(key)) != DEFAULTS[key] and key not in st.query_params:
-        st.session_state[key] = value

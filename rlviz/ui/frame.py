@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import streamlit as st
 
@@ -13,12 +13,12 @@ from rlviz.errors import RlvizError
 from rlviz.result import PairResult
 from rlviz.types import Notice
 from rlviz.ui.errors import render_error
-from rlviz.ui.inputs import render_inputs
+from rlviz.ui.inputs import RUN_AT_ONCE, render_inputs
 from rlviz.ui.loading import BUDGETS_MIN, Pair, comparison, pinned, request, start, store
 from rlviz.ui.picker import render_picker
 from rlviz.ui.progress import render_progress
-from rlviz.ui.state import link, models
-from rlviz.views.words import duration, file_size
+from rlviz.ui.state import draw, link, models
+from rlviz.views.words import count, duration, file_size, tuned_labels
 
 INTRODUCTION = """
 Paste a **base** model and one or more models **tuned** from it. rlviz reads the weights of both and shows, layer by
@@ -37,21 +37,25 @@ undertrained and forgot (pass@1 .152, base .452, rl .570).
 def render_frame(page: str) -> None:
     """The bar, then whatever the pairs in the URL need next; stops the page where there is nothing to show."""
     if page == "Methods":
+        with st.expander("Models", icon=":material/tune:"):
+            render_inputs()
         return
-    base, tuned = models()
     pairs = comparison_or_sentence()
     shown = [p.result for p in pairs if p.result is not None and p.result.measured]
     with st.expander("Models", expanded=not shown, icon=":material/tune:"):
         if not shown:
             st.markdown(INTRODUCTION)
         render_inputs()
-    if not base or not tuned:
+    if not all(models()):
         st.info("Choose a base and a tuned model above, or start with the demo.")
         st.stop()
     if shown:
         _render_bar(shown, pairs)
     waiting = [p for p in pairs if not p.complete]
-    if any(p.running for p in waiting):
+    if waiting and st.session_state.pop(RUN_AT_ONCE, False):
+        start(waiting)
+        st.rerun()
+    if any(p.under_way for p in waiting):
         render_progress(waiting)
     elif waiting:
         _render_failures(waiting)
@@ -76,12 +80,10 @@ def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="comparison_bar"):
         st.markdown(f"{base.label}  {tuned}")
         _render_link(pairs)
-    for result in shown:
-        read = sum(m.match.n for m in result.measured)
-        st.caption(
-            f"{len(result.measured)} of {result.total} tensors compared · {read / 1e6:.3g} M weights · "
-            f"{_dtypes(result)}{'' if result.complete else ' · unfinished'}"
-        )
+    lines: dict[str, list[str]] = {}
+    for result, label in zip(shown, tuned_labels(shown), strict=True):
+        lines.setdefault(_extent(result), []).append(label)
+    st.caption("  \n".join(line if len(lines) == 1 else f"{', '.join(who)}: {line}" for line, who in lines.items()))
     _render_skipped(shown)
     if any(r.base.ref.startswith("demo:") for r in shown):
         with st.popover("What this demo shows, and what not", type="tertiary"):
@@ -130,7 +132,10 @@ def _render_plans(waiting: Sequence[Pair]) -> None:
         return
     for planned in plans:
         _render_plan(planned)
+    for notice in _distinct(n for planned in plans for n in planned.pairing.notices):
+        st.caption(f":material/info: {notice.detail}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        draw("budget")
         st.selectbox(
             "Time budget for spectra",
             list(BUDGETS_MIN),
@@ -156,28 +161,42 @@ def _render_plan(planned: Plan) -> None:
     matched, skipped = planned.pairing.matched, planned.skipped
     dtypes = Counter(f"{m.base.dtype} / {m.tuned.dtype}" for m in matched)
     costs = " · ".join(f"{name} {duration(planned.seconds(name))}" for name in planned.request.probes)
-    st.markdown(
-        f"**Plan** {planned.pairing.tuned.identity.label}: {len(matched)} of {planned.total_tensors} tensors match "
-        f"({', '.join(dtypes)}) · {file_size(planned.bytes_to_read)} to read · about {duration(planned.seconds())} "
-        f"({costs}) · up to {file_size(planned.memory_bytes)} of memory"
-    )
-    for notice in planned.pairing.notices:
-        st.caption(f":material/info: {notice.detail}")
-    with st.popover(f"{len(matched)} tensors, {len(skipped)} skipped", type="tertiary"):
-        st.dataframe(
-            [
-                {"tensor": m.name, "shape": " × ".join(map(str, m.shape)), "base": m.base.dtype, "tuned": m.tuned.dtype}
-                for m in matched
-            ],
-            hide_index=True,
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"**Plan** {planned.pairing.tuned.identity.label}: {len(matched)} of {planned.total_tensors} tensors match "
+            f"({', '.join(dtypes)}) · {file_size(planned.bytes_to_read)} to read · about "
+            f"{duration(planned.seconds())} ({costs}) · up to {file_size(planned.memory_bytes)} of memory",
+            width="content",
         )
-        if skipped:
-            st.dataframe([{"tensor": s.name, "reason": s.reason, "detail": s.detail} for s in skipped], hide_index=True)
+        with st.popover(f"{len(matched)} tensors, {len(skipped)} skipped", type="tertiary"):
+            st.dataframe(
+                [
+                    {
+                        "tensor": m.name,
+                        "shape": " × ".join(map(str, m.shape)),
+                        "base": m.base.dtype,
+                        "tuned": m.tuned.dtype,
+                    }
+                    for m in matched
+                ],
+                hide_index=True,
+            )
+            if skipped:
+                rows = [{"tensor": s.name, "reason": s.reason, "detail": s.detail} for s in skipped]
+                st.dataframe(rows, hide_index=True)
+
+
+def _extent(result: PairResult) -> str:
+    """How much of the pair was compared, in one line."""
+    weights = sum(m.match.n for m in result.measured)
+    state = "" if result.complete else " · unfinished"
+    compared = f"{len(result.measured)} of {result.total} tensors compared"
+    return f"{compared} · {count(weights)} weights · {_dtypes(result)}{state}"
 
 
 def _dtypes(result: PairResult) -> str:
     return ", ".join(dict.fromkeys(f"{m.match.base.dtype} / {m.match.tuned.dtype}" for m in result.measured))
 
 
-def _distinct(notices: object) -> list[Notice]:
-    return list({n.detail: n for n in notices}.values())  # pyright: ignore[reportGeneralTypeIssues]
+def _distinct(notices: Iterable[Notice]) -> list[Notice]:
+    return list({n.detail: n for n in notices}.values())

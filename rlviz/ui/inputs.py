@@ -9,7 +9,8 @@ import streamlit as st
 from rlviz import api
 from rlviz.errors import RlvizError
 from rlviz.sources import ModelRef, resolve
-from rlviz.ui.state import MAX_TUNED, TUNED_KEYS, choice, models
+from rlviz.sources.refs import DEMO_NAMES
+from rlviz.ui.state import MAX_TUNED, choice, draw, models
 from rlviz.views.words import file_size
 
 
@@ -21,10 +22,13 @@ class Example:
     base: str
     tuned: tuple[str, ...]
     note: str
+    run_at_once: bool = False
 
+
+RUN_AT_ONCE = "run_at_once"  # session key: the example just chosen is small enough to need no plan
 
 EXAMPLES: tuple[Example, ...] = (
-    Example("RL vs SFT (demo, offline)", "demo:base", ("demo:rl", "demo:sft", "demo:sft_same"), "3 M parameters"),
+    Example("RL vs SFT (demo, offline)", "demo:base", ("demo:rl", "demo:sft", "demo:sft_same"), "3 M parameters", True),
     Example(
         "DeepScaleR 1.5B",
         "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
@@ -45,41 +49,43 @@ class Check:
 
 
 def render_inputs() -> None:
-    """Example buttons, then one field per model with what is known of it underneath."""
+    """Example buttons, the two fields, and what is known of each reference underneath."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Examples", width="content")
         for i, example in enumerate(EXAMPLES):
             st.button(example.label, key=f"example_{i}", help=example.note, on_click=_use, args=(example,))
+    draw("base")
     left, right = st.columns(2)
     with left:
-        _field("Base", "base", "org/name, URL, demo:base or ./folder")
+        st.text_input("Base", key="base", bind="query-params", placeholder="org/name, URL, demo:base or ./folder")
+        if base := choice("base"):
+            _render_check("", base)
     with right:
-        shown = max(
-            st.session_state.get("n_tuned", 1), 1 + max((i for i, k in enumerate(TUNED_KEYS) if choice(k)), default=0)
+        _, typed = models()
+        st.multiselect(
+            "Tuned",
+            [*dict.fromkeys([*typed, *(f"demo:{name}" for name in DEMO_NAMES[1:])])],
+            key="tuned",
+            bind="query-params",
+            accept_new_options=True,
+            max_selections=MAX_TUNED,
+            placeholder="org/name, org/name@revision, URL, ./folder: press Enter, add more",
         )
-        for i, key in enumerate(TUNED_KEYS[:shown]):
-            _field("Tuned" if i == 0 else f"Tuned {i + 1}", key, "org/name, org/name@revision, demo:rl …")
-        if shown < MAX_TUNED:
-            st.button("Add another", key="add_tuned", icon=":material/add:", on_click=_show, args=(shown + 1,))
+        for tuned in models()[1]:
+            _render_check(f"{tuned}: ", tuned)
     _suggest_base()
 
 
 def _use(example: Example) -> None:
     st.session_state["base"] = example.base
-    for i, key in enumerate(TUNED_KEYS):
-        st.session_state[key] = example.tuned[i] if i < len(example.tuned) else ""
-    st.session_state["n_tuned"] = len(example.tuned)
+    st.session_state["tuned"] = list(example.tuned)
+    st.session_state[RUN_AT_ONCE] = example.run_at_once
 
 
-def _show(n: int) -> None:
-    st.session_state["n_tuned"] = n
-
-
-def _field(label: str, key: str, placeholder: str) -> None:
-    st.text_input(label, key=key, bind="query-params", placeholder=placeholder)
-    if text := choice(key):
-        check = checked(text)
-        st.caption(f":green[:material/check:] {check.text}" if check.ok else f":red[:material/error:] {check.text}")
+def _render_check(label: str, text: str) -> None:
+    check = checked(text)
+    colour, icon = ("green", "check") if check.ok else ("red", "error")
+    st.caption(f":{colour}[:material/{icon}:] {label}{check.text}")
 
 
 @st.cache_data(ttl=60, max_entries=256, show_spinner="Looking it up …")

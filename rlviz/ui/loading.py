@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from rlviz import api
-from rlviz.engine.jobs import Job, Jobs
+from rlviz.engine.jobs import UNDER_WAY, Job, Jobs
 from rlviz.engine.plan import Request
 from rlviz.result import PairResult, load
 from rlviz.sources import ModelRef
@@ -38,8 +38,8 @@ class Pair:
         return self.result is not None and self.result.complete
 
     @property
-    def running(self) -> bool:
-        return self.job is not None and self.job.status().state == "running"
+    def under_way(self) -> bool:
+        return self.job is not None and self.job.status().state in UNDER_WAY
 
 
 def comparison() -> tuple[Pair, ...]:

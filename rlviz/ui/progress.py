@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from rlviz.engine.jobs import JobStatus
+from rlviz.engine.jobs import UNDER_WAY, JobStatus
 from rlviz.metrics import METRICS
 from rlviz.result import load
 from rlviz.ui.loading import Pair, store
@@ -18,15 +18,15 @@ POLL_S = 0.5
 
 def render_progress(waiting: Sequence[Pair]) -> None:
     """One bar per running pair; the page is drawn again in full when the last of them ends."""
-    st.fragment(_bars, run_every=POLL_S)(tuple(p for p in waiting if p.running))
+    st.fragment(_bars, run_every=POLL_S)(tuple(p for p in waiting if p.under_way))
 
 
 def _bars(pairs: Sequence[Pair]) -> None:
     statuses = [(pair, pair.job.status()) for pair in pairs if pair.job]
     for pair, status in statuses:
-        if status.state == "running":
+        if status.state in UNDER_WAY:
             _bar(pair, status)
-    if all(status.state != "running" for _, status in statuses):
+    if all(status.state not in UNDER_WAY for _, status in statuses):
         st.rerun()
     _partial_heatmap(pairs)
 
@@ -35,7 +35,8 @@ def _bar(pair: Pair, status: JobStatus) -> None:
     progress = status.progress
     with st.container(horizontal=True, vertical_alignment="center"):
         if progress is None:
-            st.progress(0.0, text=f"{pair.tuned}: reading headers …")
+            doing = "queued" if status.state == "queued" else "reading headers"
+            st.progress(0.0, text=f"{pair.tuned}: {doing} …")
         else:
             left = f" · {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
             rate = progress.bytes_read / progress.elapsed_s if progress.elapsed_s else 0.0

@@ -1,7 +1,7 @@
 """What a link holds. Every choice is a widget bound to the query parameter of its own key; this is the list.
 
-Widgets write the URL themselves (``bind="query-params"``). A choice whose widget is on another page is read here
-from the session, then from the URL, then from its default, so that it follows the reader from page to page.
+Widgets write the URL themselves (``bind="query-params"``), and take their parameter with them when a page does not
+draw them. So every choice is kept here as well: it follows the reader from page to page, and stays in the URL.
 """
 
 from __future__ import annotations
@@ -9,32 +9,60 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
+from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.types import LENSES, Lens, MetricParams
 
 MAX_TUNED: Final = 6  # as many as there are colours that stay apart
-TUNED_KEYS: Final = ("tuned", *(f"tuned{i}" for i in range(2, MAX_TUNED + 1)))
 DEFAULTS: Final[dict[str, str]] = {
     "base": "",
-    **dict.fromkeys(TUNED_KEYS, ""),
     "budget": "none",
     "lens": Lens.BF16.value,
     "metric": "update_sparsity",
     "tensor": "",
     "k": "64",
-    "eta": "1e-03",
+    "eta": "0.001",
     "tau": "1e-05",
     "side": "left",
 }
 
 
+_KEPT: Final = "kept_choices"
+_DRAWN: Final = "drawn_choices"
+
+
+def begin_run() -> None:
+    """Start of a script run: no choice has been drawn yet."""
+    st.session_state[_DRAWN] = set()
+    st.session_state.setdefault(_KEPT, {})
+
+
+def draw(key: str) -> None:
+    """Call before drawing the widget of a choice: gives it back the value it had on another page."""
+    st.session_state[_DRAWN].add(key)
+    kept: dict[str, str] = st.session_state[_KEPT]
+    if key not in st.session_state and key not in st.query_params and key in kept:
+        st.session_state[key] = kept[key]
+
+
+def end_run() -> None:
+    """End of a script run: keep what was drawn, and write to the URL what was chosen on other pages."""
+    kept, drawn = st.session_state[_KEPT], st.session_state[_DRAWN]
+    for key, default in DEFAULTS.items():
+        value = choice(key)
+        kept[key] = value
+        if key not in drawn and value != default:
+            st.query_params[key] = value
+
+
 def choice(key: str) -> str:
-    """The current value of one choice."""
-    value = st.session_state.get(key)
-    if value in (None, ""):
-        value = st.query_params.get(key)
-    return str(value).strip() if value not in (None, "") else DEFAULTS[key]
+    """The current value of one choice: its widget's, the URL's, the one kept from another page, its default."""
+    kept: dict[str, str] = st.session_state.get(_KEPT, {})
+    known = (st.session_state.get(key), st.query_params.get(key), kept.get(key))
+    return next((str(value).strip() for value in known if value not in (None, "")), DEFAULTS[key])
 
 
 def params() -> MetricParams:
@@ -43,24 +71,24 @@ def params() -> MetricParams:
     return MetricParams(
         lens=Lens(lens) if lens in LENSES else Lens.BF16,
         k=int(_number("k")),
-        eta=_number("eta"),
-        tau=_number("tau"),
+        eta=_edge("eta", ETA_EDGES),
+        tau=_edge("tau", TAU_EDGES),
     )
 
 
 def models() -> tuple[str, tuple[str, ...]]:
-    """The references typed: base, and the tuned models that are not empty, in order and once each."""
-    return choice("base"), tuple(dict.fromkeys(text for key in TUNED_KEYS if (text := choice(key))))
+    """The references typed: base, and the tuned models in order and once each."""
+    typed = st.session_state.get("tuned")
+    texts: list[str] = st.query_params.get_all("tuned") if typed is None else typed
+    return choice("base"), tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))[:MAX_TUNED]
 
 
 def link(base: str, tuned: tuple[str, ...]) -> str:
     """URL of the present page and choices with the given (pinned) references."""
-    chosen = {"base": base, **dict(zip(TUNED_KEYS, tuned, strict=False))}
-    for key, default in DEFAULTS.items():
-        if key not in chosen and key not in TUNED_KEYS and choice(key) != default:
-            chosen[key] = choice(key)
+    chosen = {key: choice(key) for key, default in DEFAULTS.items() if choice(key) != default}
+    pairs = [("base", base), *(("tuned", t) for t in tuned), *((k, v) for k, v in chosen.items() if k != "base")]
     here = urlsplit(st.context.url or "")
-    return urlunsplit((here.scheme, here.netloc, here.path, urlencode(chosen), ""))
+    return urlunsplit((here.scheme, here.netloc, here.path, urlencode(pairs), ""))
 
 
 def _number(key: str) -> float:
@@ -69,3 +97,9 @@ def _number(key: str) -> float:
     except ValueError:
         return float(DEFAULTS[key])
     return value if value > 0 else float(DEFAULTS[key])
+
+
+def _edge(key: str, edges: NDArray[np.float64]) -> float:
+    """A tolerance that is one of the slider's values; counts are exact at those only."""
+    value = _number(key)
+    return value if value in edges else float(DEFAULTS[key])

@@ -1,0 +1,62 @@
+"""Results to figures and tables: pure functions, no streamlit. Every figure is a `Plot`.
+
+Figures over several results take ``results`` (one per tuned model); figures about one tensor take its ``name`` too.
+Colours and type are in `theme`, numbers and sentences in `words`, published values in `published`.
+"""
+
+from __future__ import annotations
+
+from rlviz.views.angles import (
+    plot_alignment_curve,
+    plot_angle_curves,
+    plot_max_angle_over_k,
+    plot_update_vs_components,
+)
+from rlviz.views.breakdown import (
+    linear_layers,
+    plot_by_layer,
+    plot_by_module,
+    plot_sparsity_by_layer,
+    plot_sparsity_by_module,
+)
+from rlviz.views.figure import Plot
+from rlviz.views.heatmap import plot_layer_heatmap, plot_lens_heatmaps
+from rlviz.views.precision import (
+    plot_flip_rate_by_exponent,
+    plot_hidden_updates,
+    plot_threshold_curve,
+    plot_ulp_histogram,
+)
+from rlviz.views.sparsity import plot_block_map, plot_dispersion, plot_row_column_profiles
+from rlviz.views.spectra import plot_singular_values, plot_update_singular_values
+from rlviz.views.strip import plot_published_strip
+from rlviz.views.tables import column_help, skipped_table, tensor_card, tensor_table
+
+__all__ = [
+    "Plot",
+    "column_help",
+    "linear_layers",
+    "plot_alignment_curve",
+    "plot_angle_curves",
+    "plot_block_map",
+    "plot_by_layer",
+    "plot_by_module",
+    "plot_dispersion",
+    "plot_flip_rate_by_exponent",
+    "plot_hidden_updates",
+    "plot_layer_heatmap",
+    "plot_lens_heatmaps",
+    "plot_max_angle_over_k",
+    "plot_published_strip",
+    "plot_row_column_profiles",
+    "plot_singular_values",
+    "plot_sparsity_by_layer",
+    "plot_sparsity_by_module",
+    "plot_threshold_curve",
+    "plot_ulp_histogram",
+    "plot_update_singular_values",
+    "plot_update_vs_components",
+    "skipped_table",
+    "tensor_card",
+    "tensor_table",
+]

@@ -164,10 +164,8 @@ def plot_alignment_curve(results: Sequence[PairResult], name: str, k: int, theme
         "Cumulative energy of ΔW in the block spanned by the k leading left and right directions of the base",
         "Dashed: an isotropic update, k²/(d_out·d_in)",
     )
-    return Plot(
-        plot_lines([panel], theme), sentences(f"Update energy of {name} in the top-{used} principal block. {'; '.join(parts)}"),
-        caption, lines_table([panel], "k", "energy_percent"),
-    )  # fmt: skip
+    alt = sentences(f"Update energy of {name} in the top-{used} principal block. {'; '.join(parts)}")
+    return Plot(plot_lines([panel], theme), alt, caption, lines_table([panel], "k", "energy_percent"))
 
 
 def plot_update_vs_components(results: Sequence[PairResult], name: str, theme: ThemeName) -> Plot:

@@ -97,7 +97,7 @@ def _trace(line: Line, panel: Panel, axis: str, theme: ThemeName, legend: bool) 
         "hovertemplate": f"<b>{safe(line.label)}</b><br>{word} %{{x:.4~g}}<br>%{{y:.4~g}}{panel.y_unit}{note}"
         "<extra></extra>",
         "showlegend": legend,
-        "legendgroup": line.label,
+        "legendgroup": safe(line.label),
         "xaxis": f"x{axis}",
         "yaxis": f"y{axis}",
     }
@@ -151,6 +151,8 @@ def _axis(log: bool, span: tuple[float, float], title: str, domain: tuple[float,
     }
     if log:
         axis |= log_axis(span)
+    elif title == "layer" and span[1] - span[0] < 15:
+        axis |= {"dtick": 1}
     return axis
 
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from rlviz.views.theme import PLOTLY_CONFIG, ThemeName, figure_layout, tokens
-from rlviz.views.words import number, safe
+from rlviz.views.words import safe, setting
 
 Floats = NDArray[np.float64]
 Row = dict[str, str | int | float | bool | None]
@@ -61,18 +61,24 @@ def finite(x: float) -> float | None:
     return float(x) if isfinite(x) else None
 
 
+_STEPS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0))  # within a decade
+
+
 def decades(low: float, high: float) -> tuple[list[float], list[str]]:
     """Ticks of a log10 axis drawn on linear coordinates: exponents, and 10ⁿ as text.
 
-    Whole decades; where the range is shorter than two, 1-2-5 steps with plain numbers.
+    Whole decades; over a shorter range 1-2-5 steps with plain numbers, finer ones where those are too few.
     """
-    whole = list(range(ceil(low - 1e-9), floor(high + 1e-9) + 1))
-    if high - low >= 2:
+    if high - low >= 2.8:
+        whole = list(range(ceil(low - 1e-9), floor(high + 1e-9) + 1))
         step = max(1, ceil(len(whole) / 8))
         return [float(e) for e in whole[::-step][::-1]], [power(e) for e in whole[::-step][::-1]]
-    exponents = [e + log10(m) for e in range(floor(low), ceil(high) + 1) for m in (1, 2, 5)]
-    inside = [e for e in exponents if low - 1e-9 <= e <= high + 1e-9] or [low, high]
-    return inside, [number(10**e, 1) for e in inside]
+    for steps in _STEPS:
+        exponents = [e + log10(m) for e in range(floor(low), ceil(high) + 1) for m in steps]
+        inside = [e for e in exponents if low - 1e-9 <= e <= high + 1e-9]
+        if len(inside) >= 3:
+            return inside, [setting(10**e) for e in inside]
+    return [low, (low + high) / 2, high], [setting(10**e) for e in (low, (low + high) / 2, high)]
 
 
 def log_axis(span: tuple[float, float]) -> dict[str, Any]:

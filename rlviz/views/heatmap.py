@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go
@@ -83,7 +84,8 @@ def _plot_panels(panels: Sequence[Panel], metric: Metric, theme: ThemeName, word
 def _finish(canvas: Canvas, bar_title: str) -> None:
     layout, scale = canvas.layout, canvas.scale
     bar = {
-        "title": {"text": f"<br>{bar_title}"},  # the empty line keeps the rotated title clear of the tick labels
+        # the empty line keeps the rotated title clear of the tick labels
+        "title": {"text": "<br>".join(["", *wrap(bar_title, 48)])},
         "tickvals": np.array(scale.ticks),
         "ticktext": scale.tick_texts,
         "thickness": 14,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, isfinite, sqrt
+from math import ceil, isfinite, prod, sqrt
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
+from rlviz.bins import block_edges
 from rlviz.metrics import METRICS, Metric
-from rlviz.metrics.coordinate import PROBE, block_density, column_density, row_density
+from rlviz.metrics.coordinate import PROBE
+from rlviz.metrics.coordinate_series import block_density, column_density, row_density
 from rlviz.result import PairResult
 from rlviz.sources.naming import module_order
 from rlviz.types import MetricParams
@@ -40,6 +43,8 @@ def _profile_panel(members: Sequence[Chosen], axis: str, theme: ThemeName) -> tu
     parts: list[str] = []
     for c in members:
         density = row_density(c.measured) if axis == "row" else column_density(c.measured)
+        if density is None:
+            continue
         x, y = _binned(density)
         lines.append(Line(c.label, x, y * 100, c.colour, width=1.2))
         known = density[np.isfinite(density)]
@@ -91,7 +96,10 @@ def plot_block_map(results: Sequence[PairResult], name: str, theme: ThemeName) -
     rows: list[Row] = []
     for i, c in enumerate(members):
         axis, left = str(i + 1) if i else "", i * (width + gap)
-        density, row_edges, column_edges = block_density(c.measured)
+        density = block_density(c.measured)
+        if density is None:
+            continue
+        row_edges, column_edges = block_edges(prod(c.measured.shape[:-1])), block_edges(c.measured.shape[-1])
         figure.add_trace(go.Heatmap(_block_trace(c, density, row_edges, column_edges, axis)))
         domain = (left, left + width)
         figure.update_layout(
@@ -162,48 +170,48 @@ def _block_rows(c: Chosen, density: Floats, row_edges: np.ndarray, column_edges:
 def plot_dispersion(results: Sequence[PairResult], params: MetricParams, theme: ThemeName) -> Plot:
     """How clustered changes are by rows and by columns: one dot per matrix, 1 = Bernoulli scatter."""
     metrics = [METRICS[key] for key in _DISPERSION]
-    tensors = [[m for m in r.floats if m.match.is_matrix and PROBE in m.records] for r in results]
-    modules = module_order(m.module for group in tensors for m in group)
+    members = [[m for m in r.floats if m.match.is_matrix and PROBE in m.records] for r in results]
+    modules = module_order(m.module for group in members for m in group)
     if not modules:
         return blank(theme, "Dispersion is defined for matrices; none has been counted yet.")
     figure = go.Figure()
     rows: list[Row] = []
     every: list[float] = [1.0]
-    labels = tuned_labels(results)
-    for j, metric in enumerate(metrics):
-        for i, (label, result, group) in enumerate(zip(labels, results, tensors, strict=True)):
+    parts: list[str] = []
+    for i, (label, result, group) in enumerate(zip(tuned_labels(results), results, members, strict=True)):
+        offset = (i - (len(results) - 1) / 2) * min(0.24, 0.8 / len(results))
+        y = np.array([modules.index(m.module) + offset for m in group])
+        for j, metric in enumerate(metrics):
             values = [metric.of(m, params) for m in group]
             every += values
-            offset = (i - (len(results) - 1) / 2) * min(0.5, 0.24)
-            y = np.array([modules.index(m.module) + offset for m in group])
-            trace = {
-                "type": "scatter", "mode": "markers", "name": safe(label), "x": np.array(values), "y": y,
-                "customdata": np.array([safe(m.name) for m in group], dtype=object),
-                "marker": {"size": 8, "opacity": 0.7, "color": tuned_colour(i, theme)},
-                "hovertemplate": f"<b>%{{customdata}}</b><br>%{{x:.4~g}} × Bernoulli<extra>{safe(label)}</extra>",
-                "showlegend": j == 0, "legendgroup": label, "xaxis": f"x{j + 1 if j else ''}", "yaxis": f"y{j + 1 if j else ''}",
-            }  # fmt: skip
-            figure.add_trace(go.Scatter(trace))
-            rows += [
-                {
-                    "model": result.tuned.pinned_ref,
-                    "tensor": m.name,
-                    "module": m.module,
-                    "axis": metric.key,
-                    "dispersion": finite(v),
-                }
-                for m, v in zip(group, values, strict=True)
-            ]
+            model = {"model": result.tuned.pinned_ref, "axis": metric.key}
+            rows += [model | {"tensor": m.name, "value": finite(v)} for m, v in zip(group, values, strict=True)]
+            trace = _dispersion_dots(label, [m.name for m in group], np.array(values), y, tuned_colour(i, theme))
+            axes = {"xaxis": f"x{j + 1 if j else ''}", "yaxis": f"y{j + 1 if j else ''}", "showlegend": j == 0}
+            figure.add_trace(go.Scatter(trace | axes))
+        by_rows, by_columns = (number(result.pooled(metric.key, params)) for metric in metrics)
+        parts.append(f"{label}: median {by_rows} by rows, {by_columns} by columns")
     _dispersion_axes(figure, metrics, modules, np.array(every), theme)
-    parts = [
-        f"{label}: median {number(result.pooled(metrics[0].key, params))} by rows, {number(result.pooled(metrics[1].key, params))} by columns"
-        for label, result in zip(labels, results, strict=True)
-    ]
     caption = sentences(
-        "One dot per matrix: variance of the changed share between rows (or columns) over that of Bernoulli scatter (dashed: 1)",
-        "Isotropic noise plus rounding alone gives 1.8 to 7.6 by rows and 1.1 to 7.6 by columns: only more than that is structure",
+        "One dot per matrix: variance of the changed share between its rows (columns) over that of Bernoulli scatter",
+        "Dashed: 1, Bernoulli. Isotropic noise plus rounding alone already gives 1.8 to 7.6 by rows and 1.1 to 7.6 by "
+        "columns: only what exceeds that is structure",
     )
     return Plot(figure, sentences(f"Dispersion of changes in bf16. {'; '.join(parts)}"), caption, tuple(rows))
+
+
+def _dispersion_dots(label: str, names: Sequence[str], x: Floats, y: Floats, colour: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": safe(label),
+        "x": x,
+        "y": y,
+        "customdata": np.array([safe(name) for name in names], dtype=object),
+        "marker": {"size": 8, "opacity": 0.7, "color": colour},
+        "hovertemplate": f"<b>%{{customdata}}</b><br>%{{x:.4~g}} × Bernoulli<extra>{safe(label)}</extra>",
+        "legendgroup": safe(label),
+    }
 
 
 def _dispersion_axes(
@@ -212,19 +220,22 @@ def _dispersion_axes(
     figure.update_layout(figure_layout(theme, height=max(420, 130 + 30 * len(modules))))
     for j, metric in enumerate(metrics):
         axis = str(j + 1) if j else ""
-        domain = ((0.0, 0.48), (0.52, 1.0))[j]
+        x_axis = log_axis(log_range(values)) | {"domain": ((0.0, 0.48), (0.52, 1.0))[j], "anchor": f"y{axis}"}
+        y_axis: dict[str, Any] = {
+            "anchor": f"x{axis}",
+            "range": [len(modules) - 0.5, -0.5],
+            "tickvals": np.arange(len(modules)),
+            "ticktext": [safe(m) for m in modules],
+            "showticklabels": j == 0,
+            "ticklabelstandoff": 6,
+        }
+        title = {"text": f"{said(metric)}, × Bernoulli"}
         figure.update_layout(
             {
-                f"xaxis{axis}": {
-                    **log_axis(log_range(values)), "domain": domain, "anchor": f"y{axis}", "zeroline": False,
-                    "title": {"text": f"{said(metric)}, × Bernoulli"},
-                },
-                f"yaxis{axis}": {
-                    "anchor": f"x{axis}", "range": [len(modules) - 0.5, -0.5], "tickvals": np.arange(len(modules)),
-                    "ticktext": [safe(m) for m in modules], "showticklabels": j == 0, "zeroline": False, "ticklabelstandoff": 6,
-                },
+                f"xaxis{axis}": x_axis | {"title": title, "zeroline": False},
+                f"yaxis{axis}": y_axis | {"zeroline": False},
             }
-        )  # fmt: skip
+        )
         figure.add_shape(
             type="line", x0=1, x1=1, y0=0, y1=1, xref=f"x{axis}", yref=f"y{axis} domain", line=chance_line(theme)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from threading import local
@@ -26,6 +26,9 @@ VALUE_WINDOW = 1 << 16
 
 LISTED = 1 << 20
 """Pairs of distant bf16 codes kept until the scale of the fp8 lenses is known."""
+
+CHANGED, NONFINITE = 1, 2
+"""Flags of an entry, set by the kernels."""
 
 TABLE_CAPACITY = 1 << 31
 """Entries after which the 32-bit cells of the table are emptied."""
@@ -66,35 +69,33 @@ class Tallies:
 
 
 class Places:
-    """Flagged entries by row, column and block; nothing is allocated before the first."""
+    """Entries with one flag, by row, column and block."""
 
-    def __init__(self, pair: TensorPair, what: str, flag: int) -> None:
-        self.shape, self.what, self.flag = (pair.d_out, pair.d_in), what, flag
-        self.grid: tuple[NDArray[np.generic], ...] | None = None
+    def __init__(self, pair: TensorPair, flag: int) -> None:
+        self.flag = flag
+        self.rows, self.columns = np.zeros(pair.d_out, np.int32), np.zeros(pair.d_in, np.int32)
+        self.edges = block_edges(pair.d_out), block_edges(pair.d_in)
+        self.blocks = np.zeros((self.edges[0].size - 1, self.edges[1].size - 1), np.int32)
 
     def add(self, window: Window, flags: NDArray[np.uint8]) -> None:
         """Add the flags of a window, one an entry."""
-        if self.grid is None:
-            edges = block_edges(self.shape[0]), block_edges(self.shape[1])
-            blocks = np.zeros((edges[0].size - 1, edges[1].size - 1), np.int32)
-            self.grid = (*(np.zeros(size, np.int32) for size in self.shape), blocks, *edges)
         placed = flags[: window.base.size].reshape(window.base.shape)
-        kernels.scatter(placed, window.row, window.column, self.flag, *self.grid)
+        kernels.scatter(placed, window.row, window.column, self.flag, self.rows, self.columns, self.blocks, *self.edges)
 
-    def fields(self) -> Fields:
-        """The three profiles, the map in the smallest type that holds it; all empty if nothing was added."""
-        rows, columns, blocks, *_ = self.grid or (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 0)))
-        smallest = np.min_scalar_type(int(blocks.max(initial=0)))
-        return {
-            f"row_{self.what}": rows,
-            f"column_{self.what}": columns,
-            f"block_{self.what}": blocks.astype(smallest),
-        }
+
+def _placed(what: str, places: Places | None) -> Fields:
+    """Three fields, the map in the smallest type that holds it; empty where no place was ever needed."""
+    rows, columns, blocks = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 0), np.int32)
+    if places is not None:
+        rows, columns, blocks = places.rows, places.columns, places.blocks
+    smallest = np.min_scalar_type(int(blocks.max(initial=0)))
+    return {f"row_{what}": rows, f"column_{what}": columns, f"block_{what}": blocks.astype(smallest)}
 
 
 def count_values(pair: TensorPair) -> Fields:
     """Any two float types, both decoded to float64. Reads the base twice: first for its largest magnitude."""
-    tallies, changed, nonfinite = Tallies(), Places(pair, "changed", 1), Places(pair, "nonfinite", 2)
+    tallies, changed = Tallies(), Places(pair, CHANGED)
+    nonfinite: Places | None = None
     table = rounding_table(largest_magnitude(pair))
     entries = min(VALUE_WINDOW, pair.match.n)
     base, tuned, flags = np.empty(entries), np.empty(entries), np.empty(entries, np.uint8)
@@ -107,8 +108,9 @@ def count_values(pair: TensorPair) -> Fields:
         changed.add(window, flags)
         if tallies.hist[kernels.COUNTS, kernels.NONFINITE] > known:
             known = tallies.hist[kernels.COUNTS, kernels.NONFINITE]
+            nonfinite = nonfinite or Places(pair, NONFINITE)
             nonfinite.add(window, flags)
-    return {**tallies.fields(), **_factors(table), **changed.fields(), **nonfinite.fields()}
+    return {**tallies.fields(), **_factors(table), **_placed("changed", changed), **_placed("nonfinite", nonfinite)}
 
 
 def count_codes(pair: TensorPair) -> Fields:
@@ -122,13 +124,15 @@ def count_codes(pair: TensorPair) -> Fields:
 
 
 def _count_codes(pair: TensorPair, work: _Workspace) -> Fields:
-    tallies, changed, nonfinite = Tallies(), Places(pair, "changed", 1), Places(pair, "nonfinite", 2)
+    tallies, changed = Tallies(), Places(pair, CHANGED)
+    nonfinite: Places | None = None
     reach = np.array([kernels.ABS, 0])
     scale: tuple[NDArray[np.generic], ...] = ()
     waiting = tabled = 0
     for window in pair.windows(CODE_WINDOW):
         base, tuned = window.base.reshape(-1), window.tuned.reshape(-1)
         if kernels.flag_bf16(base, tuned, work.flags, reach):
+            nonfinite = nonfinite or Places(pair, NONFINITE)
             nonfinite.add(window, work.flags)
         changed.add(window, work.flags)
         waiting = kernels.tabulate(base, tuned, work.cells, work.listed, waiting)
@@ -138,17 +142,17 @@ def _count_codes(pair: TensorPair, work: _Workspace) -> Fields:
             kernels.weigh_listed(work.listed, waiting, *scale, *tallies.tail)
             waiting = 0
         if tabled > TABLE_CAPACITY:
-            _empty_table(work.cells, reach, nonfinite.grid is not None, (*scale, *tallies.tail))
+            _empty_table(work.cells, reach, nonfinite is not None, (*scale, *tallies.tail))
             tabled = 0
     scale = scale or _scale(float(_values("BF16")[reach[1]]))
     kernels.weigh_listed(work.listed, waiting, *scale, *tallies.tail)
-    _empty_table(work.cells, reach, nonfinite.grid is not None, (*scale, *tallies.tail))
-    return {**tallies.fields(), **_factors(scale[0]), **changed.fields(), **nonfinite.fields()}
+    _empty_table(work.cells, reach, nonfinite is not None, (*scale, *tallies.tail))
+    return {**tallies.fields(), **_factors(scale[0]), **_placed("changed", changed), **_placed("nonfinite", nonfinite)}
 
 
 def count_integers(pair: TensorPair) -> Fields:
     """Integers and booleans: how many entries differ, and where."""
-    changed, n_changed = Places(pair, "changed", 1), 0
+    changed, n_changed = Places(pair, CHANGED), 0
     for window in pair.windows(VALUE_WINDOW):
         flags = (window.base != window.tuned).view(np.uint8).reshape(-1)
         n_changed += int(np.count_nonzero(flags))
@@ -157,8 +161,8 @@ def count_integers(pair: TensorPair) -> Fields:
         "n": np.array(pair.match.n),
         "n_nonfinite": np.array(0),
         "n_changed": np.array([n_changed]),
-        **changed.fields(),
-        **Places(pair, "nonfinite", 2).fields(),
+        **_placed("changed", changed),
+        **_placed("nonfinite", None),
     }
 
 
@@ -215,7 +219,7 @@ _WORKSPACE = _Workspace()
 
 
 @contextmanager
-def _workspace() -> Iterator[_Workspace]:
+def _workspace() -> Generator[_Workspace]:
     """This thread's workspace; a run that is cut short (a failed read) leaves it as new."""
     try:
         yield _WORKSPACE

@@ -7,8 +7,11 @@ whose occupied cells are then weighed by their counts; the others are listed and
 Arguments that recur (see `rlviz.probes.coordinate.count.Tallies` and `GRIDS`, which build and read them):
 `hist` int64 and `sums` float64, one histogram a row; `edges` float64 and `lookup` int16, its grids; `table`, how to
 round to each lens. They are plain arrays because a tuple of arrays would be reference-counted in the inner loop,
-and arguments because a kernel in the cache does not notice that a constant of another module changed.
+and arguments because a kernel in the cache does not notice that a constant of another module changed; for the same
+reason the kernels share one file, by whose date the cache tells what is stale.
 """
+
+# ruff: noqa: PLR0917, PLW3301
 
 # pyright: basic, reportIndexIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
@@ -82,16 +85,26 @@ def _round(x, drop, smallest, magic, largest, above):
 @_compiled(f"void(f8[::1], f8[::1], i8[::1], i8[::1], i8[::1], i8, {_TAIL})")
 def _spread(x, y, p, q, w, m, hist, sums, edges, lookup):
     """Changed pairs (values `x`, `y`, bf16 ordinals `p`, `q`), `w` times each, into the η, τ and ULP histograms."""
-    top = sums[TOTALS, LARGEST]
+    size, largest = np.empty(m), np.empty(m)
+    eta_cell, tau_cell, top = np.empty(m, np.uint64), np.empty(m, np.uint64), sums[TOTALS, LARGEST]
+    for i in range(m):  # arithmetic apart from the histograms: this loop is vectorised
+        size[i], largest[i] = abs(y[i] - x[i]), max(abs(x[i]), abs(y[i]))
+        eta_cell[i] = np.uint64(_bits(size[i] / largest[i])) >> np.uint64(48)
+        tau_cell[i] = np.uint64(_bits(size[i])) >> np.uint64(48)
     for i in range(m):  # indices are unsigned: a signed one may count from the end, and is checked for that
-        size, largest, c = abs(y[i] - x[i]), max(abs(x[i]), abs(y[i])), w[i]
-        cell = np.uint64(lookup[0, np.uint64((_bits(size / largest) >> 48) & ABS)])
-        hist[ETA, cell + np.uint64(size > edges[0, cell] * largest)] += c
-        cell = np.uint64(lookup[1, np.uint64((_bits(size) >> 48) & ABS)])
-        cell += np.uint64(size > edges[1, cell])
+        c, cell = w[i], np.uint64(lookup[0, eta_cell[i]])
+        if largest[i] < 1e-280:  # where η·largest is rounded coarsely, the ratio does not tell the bin
+            cell = np.uint64(0)
+            while size[i] > edges[0, cell] * largest[i]:
+                cell += np.uint64(1)
+            hist[ETA, cell] += c
+        else:
+            hist[ETA, cell + np.uint64(size[i] > edges[0, cell] * largest[i])] += c
+        cell = np.uint64(lookup[1, tau_cell[i]])
+        cell += np.uint64(size[i] > edges[1, cell])
         hist[TAU, cell] += c
-        sums[TAU_SUMSQ, cell] += c * (size * size)
-        top = max(top, size)
+        sums[TAU_SUMSQ, cell] += c * (size[i] * size[i])
+        top = max(top, size[i])
         distance = q[i] - p[i]
         rank = np.int64(lookup[2, np.uint64(abs(distance))])
         hist[ULP, np.uint64(ULP_ZERO + (rank if distance > 0 else -rank))] += c
@@ -212,15 +225,16 @@ def tabulate(base, tuned, cells, listed, n):
 
     Codes at most REACH apart have one sign (or one is NaN), so that the code difference is the distance.
     """
+    end = np.uint64(n)
     for i in range(base.size):
-        a, b = np.int64(base[i]), np.int64(tuned[i])
-        plane = b - a + REACH
-        if np.uint64(plane) < np.uint64(PLANES):
-            cells[plane * PLANE + a] += np.uint32(1)
+        a, b = np.uint64(base[i]), np.uint64(tuned[i])
+        plane = b - a + np.uint64(REACH)  # wraps around below 0
+        if plane < np.uint64(PLANES):
+            cells[plane * np.uint64(PLANE) + a] += np.uint32(1)
         else:
-            listed[n] = np.uint32((a << 16) | b)
-            n += 1
-    return n
+            listed[end] = np.uint32((a << np.uint64(16)) | b)
+            end += np.uint64(1)
+    return np.int64(end)
 
 
 @_compiled(f"u4[::1]({_table})")
@@ -230,39 +244,48 @@ def signatures(table):
     Rounding keeps order, so counting the distinct results numbers them; two codes are equal under a lens where
     their parts agree. Zero has no sign.
     """
-    out = np.zeros(65536, np.uint32)
+    out, rounded = np.zeros(65536, np.uint32), np.empty(INFINITE)
     for lens in range(FP16, LENSES):
         drop, smallest, magic = np.int64(table[lens, 0]), table[lens, 1], table[lens, 2]
         largest, above, factor = table[lens, 3], table[lens, 4], table[lens, 5]
         shift, sign = (0, 0x8000) if lens == FP16 else (16 if lens == E4M3 else 24, 0x80)
+        for code in range(INFINITE):
+            rounded[code] = _round(_bf16(code) * factor, drop, smallest, magic, largest, above)
         rank, last = 0, 0.0
         for code in range(INFINITE):
-            x = _round(_bf16(code) * factor, drop, smallest, magic, largest, above)
-            rank += x != last
-            last = x
+            rank += rounded[code] != last
+            last = rounded[code]
             out[code] |= np.uint32(rank << shift)
             out[code + ABS + 1] |= np.uint32((rank | (sign if rank else 0)) << shift)
     return out
 
 
+@_compiled("i8(i8[::1], i8[::1], i8)")
+def _greatest_finite(a, b, m):
+    greatest = np.int64(0)
+    for i in range(m):
+        top = max(a[i] & ABS, b[i] & ABS)
+        greatest = max(greatest, top if top < INFINITE else 0)
+    return greatest
+
+
 @_compiled("i8(i8[::1], i8[::1], i8[::1], i8, f8, f8)")
 def _overflowing_codes(a, b, w, m, factor, limit):
-    least = np.int64(0)  # magnitude code that reaches the limit: sixteen steps of bisection, then integers only
-    for bit in range(14, -1, -1):
-        if least + (1 << bit) <= INFINITE and _bf16(least + (1 << bit) - 1) * factor < limit:
-            least += 1 << bit
+    """Entries whose larger magnitude, scaled, is at least `limit`."""
     total = 0
     for i in range(m):
         top = max(a[i] & ABS, b[i] & ABS)
-        total += w[i] * ((top >= least) & (top < INFINITE))
+        total += w[i] * ((top < INFINITE) & (_bf16(top) * factor >= limit))
     return total
 
 
 @_compiled(f"void(i8[::1], i8[::1], i8[::1], i8, {_table}, u4[::1], {_TAIL})")
 def _weigh_codes(a, b, w, m, table, signature, hist, sums, edges, lookup):
     """Count `m` pairs of bf16 codes `a` (base) and `b` (tuned), `w` times each. Uses up `a`, `b` and `w`."""
+    greatest = _bf16(_greatest_finite(a, b, m))
     for lens in range(FP16, LENSES):
-        hist[COUNTS, OVERFLOW + lens] += _overflowing_codes(a, b, w, m, table[lens, 5], table[lens, 6])
+        if greatest * table[lens, 5] >= table[lens, 6]:
+            hist[COUNTS, OVERFLOW + lens] += _overflowing_codes(a, b, w, m, table[lens, 5], table[lens, 6])
     x, y = np.empty(m), np.empty(m)
     base_sumsq, tuned_sumsq, n, k = sums[TOTALS, BASE_SUMSQ], sums[TOTALS, TUNED_SUMSQ], 0, 0
     fp16 = e4m3 = e5m2 = changed = 0
@@ -367,13 +390,14 @@ def _settle(band, block_row, column, columns, blocks, column_edges):
     start = 0
     while start < band.size:
         stop = min(band.size, column_edges[block + 1] - column)
-        total = np.int32(0)
-        for j in range(start, stop):
-            total = np.int32(total + np.int32(band[j]))
+        piece, total = band[start:stop], np.int32(0)
+        for j in range(piece.size):
+            total = np.int32(total + np.int32(piece[j]))
         blocks[block_row, block] += total
         start, block = stop, block + 1
+    below = columns[column : column + band.size]
     for j in range(band.size):
-        columns[column + j] += np.int32(band[j])
+        below[j] += np.int32(band[j])
         band[j] = 0
 
 
@@ -389,9 +413,9 @@ def scatter(flags, row, column, flag, rows, columns, blocks, row_edges, column_e
             _settle(band, block, column, columns, blocks, column_edges)
             pending = 0
             block += row + r == row_edges[block + 1]
-        total = 0
+        line, total = flags[r], 0
         for j in range(width):
-            hit = np.uint8(flags[r, j] == flag)
+            hit = np.uint8(line[j] == flag)
             total += hit
             band[j] = np.uint16(band[j] + hit)
         rows[row + r] += np.int32(total)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.probes.base import Cost, Fields, ProbeParams, TensorPair
 from rlviz.types import TensorMatch
@@ -69,4 +71,4 @@ PROBE = CoordinateProbe()
 
 def warm() -> None:
     """Compile the kernels, or load them where they were compiled before."""
-    from rlviz.probes.coordinate import count  # noqa: F401
+    import_module("rlviz.probes.coordinate.count")
