@@ -8,8 +8,8 @@ from rlviz.metrics import METRICS
 ui.require_router()
 results, theme = ui.results(), ui.theme()
 name = ui.picked_matrix(results)
-k = ui.choose_k()
 params = ui.params()
+k = params.k
 st.markdown(f"#### `{name}`")
 ui.render_plot(views.plot_angle_curves(results, name, k, theme), "angle_curves", results)
 ui.render_plot(views.plot_alignment_curve(results, name, k, theme), "alignment", results)

@@ -8,7 +8,6 @@ from rlviz.types import LENSES
 ui.require_router()
 results, theme = ui.results(), ui.theme()
 ui.render_masters_note(results)
-ui.choose_lens()
 params = ui.params()
 ui.render_plot(views.plot_hidden_updates(results, params, theme), "hidden", results)
 for i, result in enumerate(results):
@@ -16,10 +15,8 @@ for i, result in enumerate(results):
     ui.render_plot(plot, f"lens_heatmaps_{i}", [result])
 left, right = st.columns(2)
 with left:
-    ui.choose_threshold("eta")
-    ui.render_plot(views.plot_threshold_curve(results, "eta", ui.params(), theme), "eta_curve", results)
+    ui.render_plot(views.plot_threshold_curve(results, "eta", params, theme), "eta_curve", results)
 with right:
-    ui.choose_threshold("tau")
-    ui.render_plot(views.plot_threshold_curve(results, "tau", ui.params(), theme), "tau_curve", results)
+    ui.render_plot(views.plot_threshold_curve(results, "tau", params, theme), "tau_curve", results)
 ui.render_plot(views.plot_ulp_histogram(results, theme), "ulp", results)
 ui.render_plot(views.plot_flip_rate_by_exponent(results, theme), "flip_rate", results)

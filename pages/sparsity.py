@@ -6,7 +6,6 @@ from rlviz import ui, views
 
 ui.require_router()
 results, theme = ui.results(), ui.theme()
-ui.choose_lens()
 params = ui.params()
 ui.render_plot(views.plot_sparsity_by_layer(results, params, theme), "by_layer", results)
 ui.render_plot(views.plot_sparsity_by_module(results, params, theme), "by_module", results)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlviz.bins import ETA_EDGES, TAU_EDGES, ULP_BINS, block_edges, ulp_bin_labels
-from rlviz.metrics.coordinate import float_fields, profile, record_fields
+from rlviz.metrics.coordinate import float_fields, record_fields
+from rlviz.metrics.dispersion import profile
 from rlviz.types import Measured
 
 Floats = NDArray[np.float64]

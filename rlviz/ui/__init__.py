@@ -1,6 +1,6 @@
 """The only importer of streamlit: what the pages are written with."""
 
-from rlviz.ui.controls import choose_k, choose_lens, choose_metric, choose_threshold
+from rlviz.ui.controls import chosen_metric
 from rlviz.ui.errors import sentences_for_errors
 from rlviz.ui.frame import render_frame
 from rlviz.ui.inputs import render_inputs
@@ -19,10 +19,7 @@ from rlviz.ui.show import (
 from rlviz.ui.state import params
 
 __all__ = [
-    "choose_k",
-    "choose_lens",
-    "choose_metric",
-    "choose_threshold",
+    "chosen_metric",
     "comparison",
     "params",
     "picked_matrix",

@@ -1,78 +1,101 @@
-"""The few controls a figure has, each bound to the URL, none of which reads a weight."""
+"""The few controls figures have, each bound to the URL, none of which reads a weight.
+
+All of them are drawn on every page, in the same place, and those a page has no use for are hidden by style: a bound
+widget that is not drawn, or that moves in the page, takes its parameter out of the URL.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS, Metric
 from rlviz.types import LENSES, Lens
-from rlviz.ui.state import DEFAULTS, draw
+from rlviz.ui.state import DEFAULTS, choice
 from rlviz.views.words import LENS_SHORT
 
 K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
 
 
-def choose_lens() -> Lens:
-    """The precision lens: the format both sides are rounded to before they are compared."""
-    draw("lens")
-    chosen = st.segmented_control(
+def render_controls(page: str) -> None:
+    """One row: the controls this page's figures answer to."""
+    shown = PAGE_CONTROLS[page]
+    hidden = ", ".join(f".st-key-control_{key}" for key in _CONTROLS if key not in shown)
+    if hidden:
+        st.html(f"<style>{hidden} {{display: none}}</style>")
+    with st.container(horizontal=True, vertical_alignment="bottom", key="controls"):
+        for key, (width, draw) in _CONTROLS.items():
+            with st.container(key=f"control_{key}", width=width):
+                draw()
+
+
+def chosen_metric() -> Metric:
+    """The metric of the heat map."""
+    return METRICS.get(choice("metric"), METRICS[DEFAULTS["metric"]])
+
+
+def _lens() -> None:
+    st.segmented_control(
         "Lens",
         [lens.value for lens in LENSES],
-        default=None if "lens" in st.session_state else DEFAULTS["lens"],
+        default=DEFAULTS["lens"],
         format_func=lambda value: LENS_SHORT[Lens(value)],
         key="lens",
         bind="query-params",
         required=True,
         help="Both sides are rounded to this format before they are compared.",
     )
-    return Lens(chosen or DEFAULTS["lens"])
 
 
-def choose_metric(metrics: Sequence[Metric]) -> Metric:
-    """Which metric the heat map shows."""
-    draw("metric")
-    keys = [m.key for m in metrics]
-    chosen = st.selectbox(
+def _metric() -> None:
+    keys = list(METRICS)
+    st.selectbox(
         "Metric",
         keys,
-        index=keys.index(DEFAULTS["metric"]) if DEFAULTS["metric"] in keys else 0,
+        index=keys.index(DEFAULTS["metric"]),
         format_func=lambda key: METRICS[key].title,
         key="metric",
         bind="query-params",
     )
-    return METRICS[chosen if chosen in keys else keys[0]]
 
 
-def choose_k() -> int:
-    """The subspace rank; clamped per matrix to what it has."""
-    draw("k")
-    return int(
-        st.select_slider(
-            "k (subspace rank)",
-            K_CHOICES,
-            value=None if "k" in st.session_state else DEFAULTS["k"],
-            key="k",
-            bind="query-params",
-            help="How many leading singular directions count as principal; at most r - 1 per matrix.",
-        )
+def _k() -> None:
+    st.select_slider(
+        "k (subspace rank)",
+        K_CHOICES,
+        value=DEFAULTS["k"],
+        key="k",
+        bind="query-params",
+        help="How many leading singular directions count as principal; at most r - 1 per matrix.",
     )
 
 
-def choose_threshold(which: Literal["eta", "tau"]) -> float:
-    """A tolerance; its values are the bin edges of the stored histogram, so counts are exact."""
-    draw(which)
-    edges = ETA_EDGES if which == "eta" else TAU_EDGES
-    label = "η (relative tolerance)" if which == "eta" else "τ (absolute tolerance)"
-    return float(
-        st.select_slider(
-            label,
-            [f"{edge:.3g}" for edge in edges],
-            value=None if which in st.session_state else DEFAULTS[which],
-            key=which,
-            bind="query-params",
-        )
-    )
+def _threshold(key: str, label: str, edges: NDArray[np.float64]) -> Callable[[], None]:
+    # Three digits name every edge exactly, so the text turns back into the edge itself.
+    options = [f"{edge:.3g}" for edge in edges]
+
+    def draw() -> None:
+        st.select_slider(label, options, value=DEFAULTS[key], key=key, bind="query-params")
+
+    return draw
+
+
+_CONTROLS: Mapping[str, tuple[int, Callable[[], None]]] = {
+    "metric": (340, _metric),
+    "lens": (460, _lens),
+    "k": (320, _k),
+    "eta": (340, _threshold("eta", "η (tolerance relative to the larger weight)", ETA_EDGES)),
+    "tau": (340, _threshold("tau", "τ (absolute tolerance)", TAU_EDGES)),
+}
+PAGE_CONTROLS: Mapping[str, tuple[str, ...]] = {
+    "Compare": ("metric", "lens", "k"),
+    "Sparsity": ("lens",),
+    "Precision": ("lens", "eta", "tau"),
+    "Spectra": (),
+    "Angles": ("k",),
+    "Methods": (),
+}

@@ -12,12 +12,13 @@ from rlviz.engine import Plan
 from rlviz.errors import RlvizError
 from rlviz.result import PairResult
 from rlviz.types import Notice
+from rlviz.ui.controls import render_controls
 from rlviz.ui.errors import render_error
 from rlviz.ui.inputs import RUN_AT_ONCE, render_inputs
 from rlviz.ui.loading import BUDGETS_MIN, Pair, comparison, pinned, request, start, store
 from rlviz.ui.picker import render_picker
 from rlviz.ui.progress import render_progress
-from rlviz.ui.state import draw, link, models
+from rlviz.ui.state import link, models
 from rlviz.views.words import count, duration, file_size, tuned_labels
 
 INTRODUCTION = """
@@ -34,14 +35,20 @@ undertrained and forgot (pass@1 .152, base .452, rl .570).
 """
 
 
+NEEDS_NO_RESULT = "Methods"
+
+
 def render_frame(page: str) -> None:
     """The bar, then whatever the pairs in the URL need next; stops the page where there is nothing to show."""
-    if page == "Methods":
-        with st.expander("Models", icon=":material/tune:"):
-            render_inputs()
-        return
     pairs = comparison_or_sentence()
     shown = [p.result for p in pairs if p.result is not None and p.result.measured]
+    if page == NEEDS_NO_RESULT:
+        with st.expander("Models", icon=":material/tune:"):
+            render_inputs()
+        if shown:
+            render_picker(shown)
+        render_controls(page)
+        return
     with st.expander("Models", expanded=not shown, icon=":material/tune:"):
         if not shown:
             st.markdown(INTRODUCTION)
@@ -63,6 +70,7 @@ def render_frame(page: str) -> None:
     if not shown:
         st.stop()
     render_picker(shown)
+    render_controls(page)
 
 
 def comparison_or_sentence() -> tuple[Pair, ...]:
@@ -135,7 +143,6 @@ def _render_plans(waiting: Sequence[Pair]) -> None:
     for notice in _distinct(n for planned in plans for n in planned.pairing.notices):
         st.caption(f":material/info: {notice.detail}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        draw("budget")
         st.selectbox(
             "Time budget for spectra",
             list(BUDGETS_MIN),

@@ -10,7 +10,7 @@ from rlviz import api
 from rlviz.errors import RlvizError
 from rlviz.sources import ModelRef, resolve
 from rlviz.sources.refs import DEMO_NAMES
-from rlviz.ui.state import MAX_TUNED, choice, draw, models
+from rlviz.ui.state import MAX_TUNED, choice, models
 from rlviz.views.words import file_size
 
 
@@ -54,7 +54,6 @@ def render_inputs() -> None:
         st.caption("Examples", width="content")
         for i, example in enumerate(EXAMPLES):
             st.button(example.label, key=f"example_{i}", help=example.note, on_click=_use, args=(example,))
-    draw("base")
     left, right = st.columns(2)
     with left:
         st.text_input("Base", key="base", bind="query-params", placeholder="org/name, URL, demo:base or ./folder")

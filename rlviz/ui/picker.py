@@ -8,7 +8,7 @@ import streamlit as st
 
 from rlviz.result import PairResult
 from rlviz.types import Measured
-from rlviz.ui.state import choice, draw
+from rlviz.ui.state import choice
 
 
 def picked_tensor(results: Sequence[PairResult]) -> str:
@@ -34,7 +34,6 @@ def render_picker(results: Sequence[PairResult]) -> None:
     names = [m.name for m in result.measured]
     current = result.by_name(picked_tensor(results))
     layers = sorted({m.layer for m in result.measured if m.layer is not None})
-    draw("tensor")
     if st.session_state.get("tensor") not in names:
         st.session_state["tensor"] = current.name
     with st.sidebar:

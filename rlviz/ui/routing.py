@@ -13,22 +13,18 @@ from pathlib import Path
 
 import streamlit as st
 
-from rlviz.ui.state import begin_run, end_run
-
 _ROUTED = "routed"
 _APP = Path(__file__).parents[2] / "app.py"
 
 
 @contextmanager
 def routed() -> Generator[None]:
-    """Around a page's run by the router: lets the page see that it is not alone, and keeps its choices."""
+    """Around a page's run by the router: lets the page see that it is not alone."""
     st.session_state[_ROUTED] = True
-    begin_run()
     try:
         yield
     finally:
         del st.session_state[_ROUTED]
-        end_run()
 
 
 def require_router() -> None:

@@ -1,7 +1,7 @@
 """What a link holds. Every choice is a widget bound to the query parameter of its own key; this is the list.
 
 Widgets write the URL themselves (``bind="query-params"``), and take their parameter with them when a page does not
-draw them. So every choice is kept here as well: it follows the reader from page to page, and stays in the URL.
+draw them: so every page draws all of them, those it has no use for out of sight (see `controls`).
 """
 
 from __future__ import annotations
@@ -30,38 +30,9 @@ DEFAULTS: Final[dict[str, str]] = {
 }
 
 
-_KEPT: Final = "kept_choices"
-_DRAWN: Final = "drawn_choices"
-
-
-def begin_run() -> None:
-    """Start of a script run: no choice has been drawn yet."""
-    st.session_state[_DRAWN] = set()
-    st.session_state.setdefault(_KEPT, {})
-
-
-def draw(key: str) -> None:
-    """Call before drawing the widget of a choice: gives it back the value it had on another page."""
-    st.session_state[_DRAWN].add(key)
-    kept: dict[str, str] = st.session_state[_KEPT]
-    if key not in st.session_state and key not in st.query_params and key in kept:
-        st.session_state[key] = kept[key]
-
-
-def end_run() -> None:
-    """End of a script run: keep what was drawn, and write to the URL what was chosen on other pages."""
-    kept, drawn = st.session_state[_KEPT], st.session_state[_DRAWN]
-    for key, default in DEFAULTS.items():
-        value = choice(key)
-        kept[key] = value
-        if key not in drawn and value != default:
-            st.query_params[key] = value
-
-
 def choice(key: str) -> str:
-    """The current value of one choice: its widget's, the URL's, the one kept from another page, its default."""
-    kept: dict[str, str] = st.session_state.get(_KEPT, {})
-    known = (st.session_state.get(key), st.query_params.get(key), kept.get(key))
+    """The current value of one choice: its widget's, the URL's before that is drawn, or its default."""
+    known = (st.session_state.get(key), st.query_params.get(key))
     return next((str(value).strip() for value in known if value not in (None, "")), DEFAULTS[key])
 
 

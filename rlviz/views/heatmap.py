@@ -78,7 +78,8 @@ def _plot_panels(panels: Sequence[Panel], metric: Metric, theme: ThemeName, word
         rows += [_row(panel, metric, c) for c in cells if c.names]
     log = ", log scale" if scale.log else ""
     _finish(canvas, f"{title_of(metric)}{f' {words}' if words else ''}, {unit_of(metric)}{log}")
-    return Plot(canvas.figure, _alt(panels, metric, every), _caption(metric, frame, words), tuple(rows))
+    shared = any(len(c.names) > 1 for c in flat)
+    return Plot(canvas.figure, _alt(panels, metric, every), _caption(metric, frame, words, shared), tuple(rows))
 
 
 def _finish(canvas: Canvas, bar_title: str) -> None:
@@ -140,11 +141,12 @@ def _place(cell: Cell) -> str:
     return cell.module if cell.layer is None else f"layer {cell.layer} {cell.module}"
 
 
-def _caption(metric: Metric, frame: Frame, words: str) -> str:
+def _caption(metric: Metric, frame: Frame, words: str, shared: bool) -> str:
     pooled = "the pooled value" if metric.parts else f"the {metric.pooling}"
     return sentences(
         f"{metric.meaning.rstrip('.')}{f' ({words})' if words else ''}",
         chance_sentence(metric),
         f"Not defined for {', '.join(frame.omitted)}" if frame.omitted else "",
-        f"Cells with several tensors (experts) show {pooled}. Hatched: {NOT_COMPARED}",
+        f"Cells with several tensors (experts) show {pooled}" if shared else "",
+        f"Hatched: {NOT_COMPARED}",
     )

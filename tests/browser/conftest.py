@@ -53,7 +53,7 @@ class Hub:
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("checkpoints")
-    base = tiny_base()
+    base = tiny_base(width=192)  # weights well above what headers take
     write_checkpoint(folder / "base", base)
     write_checkpoint(folder / "rl", tuned_from(base))
     write_checkpoint(folder / "sft", tuned_from(base, seed=3, std=3e-3))
@@ -103,8 +103,9 @@ def app(hub, tmp_path_factory) -> Iterator[App]:
 
 @pytest.fixture(scope="session")
 def browser():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # the first run of a machine may still be compiling elsewhere
     executable = shutil.which("chromium")
     assert executable, "chromium is missing: run `make test`, which installs it, or install it yourself"
     with sync_playwright() as playwright:

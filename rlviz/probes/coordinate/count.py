@@ -24,7 +24,7 @@ CODE_WINDOW = 1 << 18
 VALUE_WINDOW = 1 << 16
 """Entries per window where both sides are decoded to float64."""
 
-LISTED = 1 << 20
+LISTED = 1 << 19
 """Pairs of distant bf16 codes kept until the scale of the fp8 lenses is known."""
 
 CHANGED, NONFINITE = 1, 2
@@ -97,6 +97,7 @@ def count_values(pair: TensorPair) -> Fields:
     tallies, changed = Tallies(), Places(pair, CHANGED)
     nonfinite: Places | None = None
     table = rounding_table(largest_magnitude(pair))
+    wide = "F64" in (pair.match.base.dtype, pair.match.tuned.dtype)
     entries = min(VALUE_WINDOW, pair.match.n)
     base, tuned, flags = np.empty(entries), np.empty(entries), np.empty(entries, np.uint8)
     known = 0
@@ -104,7 +105,7 @@ def count_values(pair: TensorPair) -> Fields:
         n = window.base.size
         _decode(window.base.reshape(-1), pair.match.base.dtype, base[:n])
         _decode(window.tuned.reshape(-1), pair.match.tuned.dtype, tuned[:n])
-        kernels.weigh_values(base[:n], tuned[:n], table, *tallies.tail, flags)
+        kernels.weigh_values(base[:n], tuned[:n], flags, wide, table, *tallies.tail)
         changed.add(window, flags)
         if tallies.hist[kernels.COUNTS, kernels.NONFINITE] > known:
             known = tallies.hist[kernels.COUNTS, kernels.NONFINITE]
