@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from rlviz.errors import Gated, NotFound, Offline, RlvizError
+from rlviz.ui.text import escaped
 
 _TITLES: tuple[tuple[type[RlvizError], str], ...] = (
     (Gated, "Licence needed"),
@@ -32,6 +33,5 @@ def sentences_for_errors() -> Generator[None]:
 def render_error(error: RlvizError) -> None:
     """One error as the reader sees it."""
     title = next((text for kind, text in _TITLES if isinstance(error, kind)), "")
-    # A code span keeps file and parameter names from being read as Markdown.
-    body = str(error).replace(error.subject, f"`{error.subject}`", 1) if "`" not in error.subject else str(error)
+    body = escaped(str(error))
     st.error(f"**{title}.** {body}" if title else body)

@@ -11,6 +11,7 @@ from rlviz.errors import RlvizError
 from rlviz.sources import ModelRef, resolve
 from rlviz.sources.refs import DEMO_NAMES
 from rlviz.ui.state import MAX_TUNED, choice, models
+from rlviz.ui.text import escaped
 from rlviz.views.words import file_size
 
 
@@ -84,7 +85,7 @@ def _use(example: Example) -> None:
 def _render_check(label: str, text: str) -> None:
     check = checked(text)
     colour, icon = ("green", "check") if check.ok else ("red", "error")
-    st.caption(f":{colour}[:material/{icon}:] {label}{check.text}")
+    st.caption(f":{colour}[:material/{icon}:] {escaped(label + check.text)}")
 
 
 @st.cache_data(ttl=60, max_entries=256, show_spinner="Looking it up …")

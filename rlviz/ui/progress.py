@@ -11,6 +11,7 @@ from rlviz.metrics import METRICS
 from rlviz.result import load
 from rlviz.ui.loading import Pair, store
 from rlviz.ui.state import params
+from rlviz.ui.text import escaped
 from rlviz.views.words import duration, file_size
 
 POLL_S = 0.5
@@ -36,13 +37,14 @@ def _bar(pair: Pair, status: JobStatus) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if progress is None:
             doing = "queued" if status.state == "queued" else "reading headers"
-            st.progress(0.0, text=f"{pair.tuned}: {doing} …")
+            st.progress(0.0, text=f"{escaped(pair.tuned)}: {doing} …")
         else:
             left = f" · {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
             rate = progress.bytes_read / progress.elapsed_s if progress.elapsed_s else 0.0
             st.progress(
                 progress.steps_done / max(progress.steps_total, 1),
-                text=f"{pair.tuned}: {progress.state} · {progress.steps_done} of {progress.steps_total} steps · "
+                text=f"{escaped(pair.tuned)}: {progress.state} · "
+                f"{progress.steps_done} of {progress.steps_total} steps · "
                 f"{file_size(progress.bytes_read)} read ({file_size(rate)}/s){left}",
             )
         if pair.job:

@@ -12,6 +12,7 @@ from rlviz import views
 from rlviz.metrics import METRICS, Metric
 from rlviz.result import PairResult
 from rlviz.types import MetricParams
+from rlviz.ui.text import escaped
 from rlviz.views import Plot
 from rlviz.views.theme import PLOTLY_CONFIG, ThemeName
 from rlviz.views.words import headline, headline_numbers, provenance_line, tuned_labels, value_text
@@ -24,15 +25,15 @@ def theme() -> ThemeName:
 
 def render_answer(results: Sequence[PairResult], params: MetricParams) -> None:
     """The computed sentence, then headline numbers per tuned model with their null beside them."""
-    st.markdown(f"#### {headline(results, params)}")
+    st.markdown(f"#### {escaped(headline(results, params))}")
     labels = tuned_labels(results)
     for result, label in zip(results, labels, strict=True):
         numbers = headline_numbers(result, params)
         columns = st.columns([1.2, *[1] * len(numbers)], vertical_alignment="center")
-        columns[0].markdown(f"**{label}**")
+        columns[0].markdown(f"**{escaped(label)}**")
         for column, number in zip(columns[1:], numbers, strict=True):
             column.metric(number.label, number.value, help=number.help)
-            column.caption(number.null)
+            column.caption(escaped(number.null))
 
 
 def render_plot(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric | None = None) -> None:
@@ -77,13 +78,13 @@ def _clicked(key: str) -> None:
     points: list[Any] = st.session_state[key].selection.points
     if points:
         data = points[0].get("customdata") or {}
-        names = [v for v in (data.values() if isinstance(data, dict) else data) if isinstance(v, str)]
-        if names:
-            st.session_state["tensor"] = names[0]
+        name = data.get("0") if isinstance(data, dict) else data[0] if data else None
+        if name:  # the first entry is the cell's tensor, empty where nothing was compared
+            st.session_state["tensor"] = name
 
 
 def _under(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric | None) -> None:
-    st.caption(plot.caption)
+    st.caption(escaped(plot.caption))
     with st.container(horizontal=True, gap="small"):
         if metric is not None:
             with st.popover("How this is computed", type="tertiary"):
@@ -92,7 +93,7 @@ def _under(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric |
             with st.popover("Data", type="tertiary"):
                 st.dataframe(list(plot.table), hide_index=True)
                 _downloads(plot, key)
-    st.caption("  \n".join(provenance_line(r) for r in results))
+    st.caption("  \n".join(escaped(provenance_line(r)) for r in results))
 
 
 def render_definition(metric: Metric) -> None:

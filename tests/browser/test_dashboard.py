@@ -35,10 +35,11 @@ def heatmap(page: Page):
 
 
 def drawn(page: Page, key: str) -> str:
-    """Text of a chart's z values: what is on screen, as the figure's own data."""
+    """Every heat map value on screen, as plotly holds it."""
     return page.evaluate(
         "key => { const p = document.querySelector(`.st-key-${key} .js-plotly-plot`);"
-        " return JSON.stringify(p.data.filter(t => t.type === 'heatmap').map(t => Array.from(t.z, r => Array.from(r)))); }",
+        " const maps = p._fullData.filter(t => t.type === 'heatmap');"
+        " return JSON.stringify(maps.map(t => Array.from(t.z, row => Array.from(row)))); }",
         key,
     )
 
@@ -100,7 +101,9 @@ def test_paste_run_heatmap_toggle_click_link(app, new_page):
     assert in_fp32 != in_bf16
 
     # The third cell of the first row: clicking it makes its tensor the chosen one.
-    box = page.locator(".st-key-heatmap .js-plotly-plot .nsewdrag").first.bounding_box()
+    plane = page.locator(".st-key-heatmap .js-plotly-plot .nsewdrag").first
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.5)
     page.wait_for_function("() => location.search.includes('tensor=')")
@@ -251,7 +254,7 @@ def test_downloads_are_the_numbers_on_screen(app, new_page):
     page.locator(".st-key-heatmap").wait_for()
     page.get_by_role("button", name="Data").nth(1).click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").first.click()
+        page.locator(".st-key-heatmap_csv button").click()
     text = download.value.path().read_text()
     assert "q_proj" in text
     assert len(text.splitlines()) > 5
