@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from rlviz.engine import Plan, Progress
     from rlviz.result import PairResult
     from rlviz.store import Store
+    from rlviz.types import MetricParams
 
 CANCELLED = 130
+HEADLINES = ("relative_update_norm", "nss", "energy_principal_enrichment")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -211,23 +213,23 @@ def progress_bar(quiet: bool) -> Generator[Callable[[Progress], None]]:
         bar.close()
 
 
-def summary_text(result: PairResult, params: Any) -> str:
+def summary_text(result: PairResult, params: MetricParams) -> str:
     """What a person wants to see first; the full numbers are in --json and --csv."""
-    summary = result.summary(params)
-    sparsity = summary["update_sparsity"]
+    from collections import Counter
+    from dataclasses import replace
+    from math import isfinite
+
+    from rlviz.types import LENSES
+
+    shares = {lens: result.pooled("update_sparsity", replace(params, lens=lens)) for lens in LENSES}
+    others = {key: result.pooled(key, params) for key in HEADLINES}
     lines = [
         f"{result.base.label} -> {result.tuned.label}   ({result.key[:12]})",
-        f"  {summary['tensors_compared']} of {summary['tensors_total']} tensors compared",
+        f"  {len(result.measured)} of {result.total} tensors compared",
+        "  unchanged: " + "  ".join(f"{lens} {100 * share:.4g} %" for lens, share in shares.items() if isfinite(share)),
     ]
-    if summary["n"]:
-        shares = "  ".join(f"{lens} {100 * value:.4g} %" for lens, value in sparsity.items() if value is not None)
-        lines.append(f"  unchanged: {shares}")
-    lines += [
-        f"  {metric}: {summary[metric]:.4g}"
-        for metric in ("relative_update_norm", "nss", "energy_principal_enrichment")
-        if summary.get(metric) is not None
-    ]
-    lines += [f"  skipped: {count} x {reason}" for reason, count in summary["skipped_reasons"].items()]
+    lines += [f"  {key}: {value:.4g}" for key, value in others.items() if isfinite(value)]
+    lines += [f"  skipped: {n} x {reason}" for reason, n in Counter(s.reason for s in result.skipped).items()]
     lines += [f"  note: {notice.detail}" for notice in result.notices]
     return "\n".join(lines)
 

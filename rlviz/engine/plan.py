@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,7 +16,7 @@ from rlviz.sources import Checkpoint, Pairing
 from rlviz.store import Store
 from rlviz.store.load import BASE_PART
 from rlviz.store.store import content_key
-from rlviz.types import ModelIdentity, Skipped, TensorMatch
+from rlviz.types import ModelIdentity, Notice, Skipped, TensorMatch, TensorMeta
 
 MIB = 1 << 20
 # What a hosted CPU with a home connection reaches; replaced by the measured rate as soon as a run has one.
@@ -236,29 +236,31 @@ def _step(probe: Probe, params: ProbeParams, match: TensorMatch, pairing: Pairin
 
 def manifest(plan: Plan, skipped: Iterable[Skipped], complete: bool) -> dict[str, Any]:
     """What the store keeps of a pair: enough to show it again without opening either checkpoint."""
-    from dataclasses import asdict
-
     records: dict[str, dict[str, str]] = {}
     for step in plan.steps:
         own = records.setdefault(step.match.name, {})
         own[step.probe.name] = step.key
         if step.probe.keeps_base:
             own[f"{step.probe.name}{BASE_PART}"] = step.base_key
-    matches: Mapping[str, TensorMatch] = {m.name: m for m in plan.pairing.matched}
     return {
         "schema": 1,
         "complete": complete,
         "total": plan.total_tensors,
-        "base": asdict(plan.pairing.base.identity),
-        "tuned": asdict(plan.pairing.tuned.identity),
+        "base": as_dict(plan.pairing.base.identity),
+        "tuned": as_dict(plan.pairing.tuned.identity),
         "tensors": [
-            {"base": asdict(match.base), "tuned": asdict(match.tuned), "rows": match.rows, "records": records[name]}
-            for name, match in matches.items()
-            if name in records
+            {"base": as_dict(m.base), "tuned": as_dict(m.tuned), "rows": m.rows, "records": records[m.name]}
+            for m in plan.pairing.matched
+            if m.name in records
         ],
-        "skipped": [asdict(s) for s in skipped],
-        "notices": [asdict(n) for n in plan.pairing.notices],
+        "skipped": [as_dict(s) for s in skipped],
+        "notices": [as_dict(n) for n in plan.pairing.notices],
     }
+
+
+def as_dict(flat: ModelIdentity | TensorMeta | Skipped | Notice) -> dict[str, Any]:
+    """A flat dataclass as a dict; `dataclasses.asdict` copies deeply, which a manifest of 40 000 tensors feels."""
+    return {f.name: getattr(flat, f.name) for f in fields(flat)}
 
 
 def without_landed(plan: Plan, store: Store) -> Plan:

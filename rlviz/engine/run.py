@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Event, Lock
 
 import numpy as np
@@ -122,16 +123,22 @@ class _Run:
     def _stream(self, groups: Sequence[tuple[Step, ...]]) -> None:
         threads = self.plan.request.workers + (LOADERS if self.plan.remote else 0)
         with threadpool_limits(1), ThreadPoolExecutor(threads, thread_name_prefix="rlviz") as pool:
-            running: set[Future[None]] = {pool.submit(self._group, group) for group in groups}
+            ended: SimpleQueue[Future[None]] = SimpleQueue()
+            futures = [pool.submit(self._group, group) for group in groups]
+            for future in futures:
+                future.add_done_callback(ended.put)
             try:
-                while running:
-                    done, running = wait(running, PROGRESS_INTERVAL_S, FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
+                left = len(futures)
+                while left:
+                    try:
+                        ended.get(timeout=PROGRESS_INTERVAL_S).result()
+                        left -= 1
+                    except Empty:
+                        pass  # nothing ended meanwhile: only the clock in the report moves
                     self._report("measuring")
             finally:
                 self.stop.set()
-                for future in running:
+                for future in futures:
                     future.cancel()
         self._report("done", final=True)
 

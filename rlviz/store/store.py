@@ -73,7 +73,7 @@ class Store:
 
     def write_json(self, key: str, name: str, content: Any) -> None:
         """One JSON file of a result: ``manifest`` or ``provenance``."""
-        text = json.dumps(content, indent=1, sort_keys=True)
+        text = json.dumps(content, sort_keys=True)
         self._replace(self.result_path(key) / f"{name}.json", text.encode())
 
     def read_json(self, key: str, name: str) -> dict[str, Any] | None:
@@ -127,7 +127,8 @@ class Store:
             yield
 
     def _temporary(self, target: Path) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
         return target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")
 
     def _replace(self, target: Path, content: bytes) -> None:
