@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One retry: where PyTorch's CPU index cannot be reached, pip asks it about every package before going on without it.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
 HOST ?= 0.0.0.0
 PORT ?= 8501
 
@@ -37,11 +39,11 @@ warm: $(VENV)/app
 
 $(VENV)/app: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/app requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	touch $@
 
 clean:
