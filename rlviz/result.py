@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import degrees, isfinite, nan
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,10 @@ class PairResult:
     def floats(self) -> tuple[Measured, ...]:
         """Tensors of floating-point type: integers and booleans are shown apart and never pooled."""
         return tuple(m for m in self.measured if is_float(m))
+
+    def restricted(self, where: Callable[[Measured], bool]) -> PairResult:
+        """The same result over fewer tensors: what linear layers alone say, for instance."""
+        return replace(self, measured=tuple(m for m in self.measured if where(m)))
 
     def grid(self, key: str, params: MetricParams = DEFAULTS) -> Grid:
         """The metric on the module × layer grid; experts and other tensors sharing a cell are pooled."""

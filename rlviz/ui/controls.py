@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS, Metric
-from rlviz.types import LENSES, Lens
-from rlviz.ui.state import DEFAULTS, choice
-from rlviz.views.words import LENS_SHORT
+from rlviz.types import LENSES
+from rlviz.ui.state import DEFAULTS, LINEAR, choice
 
+# No `format_func` on any of these: a bound widget writes what it displays, and reads back only that.
+_BY_TITLE = {metric.title: metric for metric in METRICS.values()}
 K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
 
 
@@ -35,7 +36,7 @@ def render_controls(page: str) -> None:
 
 def chosen_metric() -> Metric:
     """The metric of the heat map."""
-    return METRICS.get(choice("metric"), METRICS[DEFAULTS["metric"]])
+    return _BY_TITLE.get(choice("metric"), _BY_TITLE[DEFAULTS["metric"]])
 
 
 def _lens() -> None:
@@ -43,7 +44,6 @@ def _lens() -> None:
         "Lens",
         [lens.value for lens in LENSES],
         default=DEFAULTS["lens"],
-        format_func=lambda value: LENS_SHORT[Lens(value)],
         key="lens",
         bind="query-params",
         required=True,
@@ -51,13 +51,24 @@ def _lens() -> None:
     )
 
 
+def _coverage() -> None:
+    st.segmented_control(
+        "Tensors",
+        [DEFAULTS["coverage"], LINEAR],
+        default=DEFAULTS["coverage"],
+        key="coverage",
+        bind="query-params",
+        required=True,
+        help="All tensors that match, or only the weight matrices of attention and MLP.",
+    )
+
+
 def _metric() -> None:
-    keys = list(METRICS)
+    titles = list(_BY_TITLE)
     st.selectbox(
         "Metric",
-        keys,
-        index=keys.index(DEFAULTS["metric"]),
-        format_func=lambda key: METRICS[key].title,
+        titles,
+        index=titles.index(DEFAULTS["metric"]),
         key="metric",
         bind="query-params",
     )
@@ -85,16 +96,17 @@ def _threshold(key: str, label: str, edges: NDArray[np.float64]) -> Callable[[],
 
 
 _CONTROLS: Mapping[str, tuple[int, Callable[[], None]]] = {
-    "metric": (340, _metric),
-    "lens": (460, _lens),
-    "k": (320, _k),
+    "metric": (280, _metric),
+    "lens": (500, _lens),
+    "k": (240, _k),
+    "coverage": (190, _coverage),
     "eta": (340, _threshold("eta", "η (tolerance relative to the larger weight)", ETA_EDGES)),
     "tau": (340, _threshold("tau", "τ (absolute tolerance)", TAU_EDGES)),
 }
 PAGE_CONTROLS: Mapping[str, tuple[str, ...]] = {
-    "Compare": ("metric", "lens", "k"),
-    "Sparsity": ("lens",),
-    "Precision": ("lens", "eta", "tau"),
+    "Compare": ("metric", "lens", "k", "coverage"),
+    "Sparsity": ("lens", "coverage"),
+    "Precision": ("lens", "coverage", "eta", "tau"),
     "Spectra": (),
     "Angles": ("k",),
     "Methods": (),

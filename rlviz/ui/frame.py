@@ -35,6 +35,8 @@ undertrained and forgot (pass@1 .152, base .452, rl .570).
 
 
 NEEDS_NO_RESULT = "Methods"
+# Notices that may mean the whole comparison is not what was meant; the others are remarks.
+ALARMING = frozenset({"swapped", "other_base", "architecture", "not_ancestor", "same_checkpoint", "unmerged_adapter"})
 
 
 def render_frame(page: str) -> None:
@@ -105,7 +107,10 @@ def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
         with st.popover("What this demo shows, and what not", type="tertiary"):
             st.markdown(DEMO_NOTE)
     for notice in distinct(n for r in shown for n in r.notices):
-        st.warning(escaped(notice.detail), icon=":material/info:")
+        if notice.code in ALARMING:
+            st.warning(escaped(notice.detail), icon=":material/warning:")
+        else:
+            st.caption(f":material/info: {escaped(notice.detail)}")
 
 
 def _render_link(pairs: Sequence[Pair]) -> None:

@@ -14,9 +14,10 @@ from rlviz.engine.plan import Request
 from rlviz.result import PairResult, load
 from rlviz.sources import ModelRef
 from rlviz.store import Store
-from rlviz.ui.state import choice, models
+from rlviz.ui.state import LINEAR, choice, models
+from rlviz.views.breakdown import linear_layers
 
-BUDGETS_MIN: dict[str, float | None] = {"none": None, "2": 2.0, "10": 10.0, "60": 60.0}
+BUDGETS_MIN: dict[str, float | None] = {"no limit": None, "2 min": 2.0, "10 min": 10.0, "60 min": 60.0}
 _BRANCH_TTL_S = 60  # how long a branch name is taken to mean the same commit while someone clicks around
 
 
@@ -49,8 +50,12 @@ def comparison() -> tuple[Pair, ...]:
 
 
 def results() -> tuple[PairResult, ...]:
-    """Results of the pairs that have any, partial ones included."""
-    return tuple(p.result for p in comparison() if p.result is not None and p.result.measured)
+    """Results of the pairs that have any, partial ones included, over the tensors the reader chose to cover."""
+    found = tuple(p.result for p in comparison() if p.result is not None and p.result.measured)
+    if choice("coverage") != LINEAR:
+        return found
+    linear = tuple(r.restricted(linear_layers) for r in found)
+    return linear if all(r.measured for r in linear) else found
 
 
 def request() -> Request:

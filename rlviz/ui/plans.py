@@ -40,7 +40,6 @@ def render_plans(waiting: Sequence[Pair]) -> None:
         st.selectbox(
             "Time budget for spectra",
             list(BUDGETS_MIN),
-            format_func=lambda b: "no limit" if b == "none" else f"{b} min",
             key="budget",
             bind="query-params",
             width=200,

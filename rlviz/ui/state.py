@@ -14,19 +14,21 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from rlviz.bins import ETA_EDGES, TAU_EDGES
+from rlviz.metrics import METRICS
 from rlviz.types import LENSES, Lens, MetricParams
 
 MAX_TUNED: Final = 6  # as many as there are colours that stay apart
+LINEAR: Final = "linear layers"
 DEFAULTS: Final[dict[str, str]] = {
     "base": "",
-    "budget": "none",
+    "budget": "no limit",
+    "coverage": "all",
     "lens": Lens.BF16.value,
-    "metric": "update_sparsity",
+    "metric": METRICS["update_sparsity"].title,
     "tensor": "",
     "k": "64",
     "eta": "0.001",
     "tau": "1e-05",
-    "side": "left",
 }
 
 

@@ -152,18 +152,23 @@ def _in_fp32(known: Sequence[tuple[float, PairResult]], params: MetricParams) ->
     return f"; in fp32 it is {shares}"
 
 
+# Where the metric's own title is too long to stand above a number.
+_HEADLINE_LABELS = {"energy_principal_enrichment": "Principal enrichment"}
+
+
 def headline_numbers(result: PairResult, params: MetricParams) -> tuple[Headline, ...]:
     """Up to four headline numbers of one tuned model, each with its null or yardstick beside it."""
     numbers = [_unchanged(result, params)]
     yardsticks = {
         "relative_update_norm": "one bf16 ULP is 0.39 to 0.78 % of a weight",
-        "nss": f"κ_iso {number(result.pooled('kappa_iso', params))}; isotropic noise of this size gives about 1",
+        "nss": f"κ_iso {number(result.pooled('kappa_iso', params))}; noise gives 1 to first order, more where tall",
         "energy_principal_enrichment": f"× isotropic at k = {params.k}; chance gives 1",
     }
     for key, yardstick in yardsticks.items():
         metric, value = METRICS[key], result.pooled(key, params)
         if isfinite(value):
-            numbers.append(Headline(title_of(metric), value_text(metric, value), yardstick, metric.meaning))
+            label = _HEADLINE_LABELS.get(key, title_of(metric))
+            numbers.append(Headline(label, value_text(metric, value), yardstick, metric.meaning))
     return tuple(numbers)
 
 

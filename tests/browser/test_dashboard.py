@@ -156,6 +156,46 @@ def test_choices_follow_from_page_to_page(app, new_page):
     assert query(page)["base"] == ["acme/base"]
 
 
+def test_every_choice_survives_the_link(app, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    chosen = {
+        "metric": "Relative update norm",
+        "lens": "fp8_e4m3",
+        "coverage": "linear layers",
+        "k": "16",
+        "eta": "0.01",
+        "tensor": "model.layers.1.mlp.down_proj.weight",
+    }
+    query_text = "&".join(f"{key}={quote(value)}" for key, value in chosen.items())
+    goto(page, f"{app.url}/?base=acme/base&tuned=acme/rl&{query_text}")
+    heatmap(page)
+    settled(page)
+    here = drawn(page, "heatmap")
+    link = copied_link(page)
+    assert {key: values[0] for key, values in parse_qs(urlsplit(link).query).items() if key in chosen} == chosen
+    other = new_page()
+    goto(other, link)
+    heatmap(other)
+    settled(other)
+    assert drawn(other, "heatmap") == here
+    other.get_by_role("link", name="Angles").click()
+    expect(other.locator(".st-key-angle_curves .js-plotly-plot")).to_be_visible()
+    settled(other)
+    assert {key: values[0] for key, values in query(other).items() if key in chosen} == chosen
+
+
+def test_garbage_in_the_url_falls_back_to_defaults(app, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    garbage = "lens=xyz&k=abc&tensor=nonsense&metric=nope&eta=7&tau=-1&coverage=some&budget=x"
+    for name in ("", "precision", "angles"):
+        goto(page, f"{app.url}/{name}?base=acme/base&tuned=acme/rl&{garbage}")
+        expect(page.locator(".js-plotly-plot").first).to_be_visible()
+        settled(page)
+        expect(page.get_by_text("Something went wrong")).to_have_count(0)
+
+
 def test_two_sessions_share_one_run(app, hub, new_page, tmp_path):
     pages = [new_page(), new_page()]
     for page in pages:

@@ -78,6 +78,12 @@ class TestMetric:
         assert math.isnan(metric.of(replace(demo.floats[0], records={}), MetricParams()))
 
 
+def test_titles_are_unique():
+    # The dashboard's links hold them.
+    titles = [metric.title for metric in METRICS.values()]
+    assert len(set(titles)) == len(titles)
+
+
 def test_identity_pair_has_no_update(identity):
     assert identity.pooled("update_sparsity") == 1
     assert identity.pooled("relative_update_norm") == 0
