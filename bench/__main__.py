@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -43,6 +43,7 @@ class Run:
     wall_s: float
     peak_bytes: int
     out: str
+    store_bytes: int = 0
 
 
 def timed(command: Sequence[str], env: dict[str, str]) -> Run:
@@ -82,7 +83,9 @@ def compare(base: Path, tuned: Path, probes: str) -> Run:
     store = tempfile.mkdtemp(prefix="rlviz-bench-")
     try:
         command = [sys.executable, "-m", "rlviz", "compare", str(base), str(tuned)]
-        return timed([*command, "--probes", probes, "--workers", "2", "--store", store, "--quiet"], ONE_THREAD)
+        run = timed([*command, "--probes", probes, "--workers", "2", "--store", store, "--quiet"], ONE_THREAD)
+        size = sum(p.stat().st_size for p in Path(store).rglob("*") if p.is_file())
+        return replace(run, store_bytes=size)
     finally:
         shutil.rmtree(store)
 
@@ -129,8 +132,9 @@ def bench_full(folder: Path, repeats: int) -> list[str]:
         f"| coordinate + spectrum, rl, embedding included | `naive_baseline.py --embeddings`, two threads | "
         f"{median(ratios):.2f}× faster ({median(ours):.0f} s / {median(theirs):.0f} s) | {max(peaks) / MIB:.0f} MiB |"
     )
-    print(row, flush=True)
-    return [row]
+    stored = f"The records of that comparison, those of the base included, take {run.store_bytes / MIB:.0f} MiB."
+    print(row, stored, sep="\n", flush=True)
+    return [row, "", stored]
 
 
 def machine() -> str:

@@ -181,6 +181,8 @@ def test_interrupt_is_130_without_traceback(pair, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", script, "compare", pair[0], pair[1], "--store", str(tmp_path), "--quiet"],
         stderr=subprocess.PIPE, text=True,
+        # A shell's background job ignores SIGINT and passes that on; a terminal's foreground job does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.safetensors")) and time.monotonic() < deadline:

@@ -34,14 +34,22 @@ def heatmap(page: Page):
     return chart
 
 
+DRAWN = (
+    "key => { const p = document.querySelector(`.st-key-${key} .js-plotly-plot`);"
+    " const maps = p._fullData.filter(t => t.type === 'heatmap');"
+    " return JSON.stringify(maps.map(t => Array.from(t.z, row => Array.from(row)))); }"
+)
+
+
 def drawn(page: Page, key: str) -> str:
     """Every heat map value on screen, as plotly holds it."""
-    return page.evaluate(
-        "key => { const p = document.querySelector(`.st-key-${key} .js-plotly-plot`);"
-        " const maps = p._fullData.filter(t => t.type === 'heatmap');"
-        " return JSON.stringify(maps.map(t => Array.from(t.z, row => Array.from(row)))); }",
-        key,
-    )
+    return page.evaluate(DRAWN, key)
+
+
+def redrawn(page: Page, key: str, before: str) -> str:
+    """The same, once it differs from `before`."""
+    page.wait_for_function(f"([key, before]) => ({DRAWN})(key) !== before", arg=[key, before])
+    return drawn(page, key)
 
 
 def query(page: Page) -> dict[str, list[str]]:
@@ -95,10 +103,8 @@ def test_paste_run_heatmap_toggle_click_link(app, new_page):
     run_hub_pair(page, app)
     in_bf16 = drawn(page, "heatmap")
     page.get_by_role("radio", name="fp32", exact=True).click()
-    page.wait_for_function("before => location.search.includes('lens=fp32')", arg=in_bf16)
-    settled(page)
-    in_fp32 = drawn(page, "heatmap")
-    assert in_fp32 != in_bf16
+    in_fp32 = redrawn(page, "heatmap", in_bf16)
+    assert query(page)["lens"] == ["fp32"]
 
     # The third cell of the first row: clicking it makes its tensor the chosen one.
     plane = page.locator(".st-key-heatmap .js-plotly-plot .nsewdrag").first

@@ -12,11 +12,24 @@ from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.metrics import METRICS
 from rlviz.probes import PROBE_NAMES, probe_called
 from rlviz.types import Lens, MetricParams
+from tests.checkpoints import write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     return rlviz.compare("demo:base", "demo:rl", store=tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def tensors(demo, tmp_path_factory):
+    """Real tensors, and integer ones, which the demo does not have."""
+    folder, base = tmp_path_factory.mktemp("integers"), np.arange(60, dtype=np.int32).reshape(6, 10)
+    tuned = base.copy()
+    tuned[2, 3] += 1
+    for name, array in (("base", base), ("tuned", tuned)):
+        write_checkpoint(folder / name, {"model.layers.0.steps": array})
+    integers = rlviz.compare(str(folder / "base"), str(folder / "tuned"), store=folder / "store")
+    return (*demo.measured, *integers.measured)
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +52,30 @@ class TestMetric:
         if metric.chance is not None:
             assert metric.chance_text
 
-    def test_is_a_number_or_nan_on_real_tensors(self, metric, demo):
-        values = [metric.of(m, MetricParams(k=16)) for m in demo.floats]
+    def test_is_a_number_or_nan_on_real_tensors(self, metric, tensors):
+        values = [metric.of(m, MetricParams(k=16)) for m in tensors]
         known = [v for v in values if not math.isnan(v)]
-        assert known, "defined on no tensor of the demo"
+        assert known, "defined on no tensor"
         assert all(math.isfinite(v) for v in known)
         if metric.scale == "fraction":
             assert all(-1e-12 <= v <= 1 + 1e-12 for v in known)
         if metric.unit == "rad":
             assert all(-1e-12 <= v <= math.pi / 2 + 1e-9 for v in known)
         if metric.chance is not None:
-            assert any(math.isfinite(metric.chance_of(m, MetricParams(k=16))) for m in demo.floats)
+            assert any(math.isfinite(metric.chance_of(m, MetricParams(k=16))) for m in tensors)
 
     def test_pooled_over_one_tensor_is_that_tensor(self, metric, demo):
         for measured in demo.floats[:20]:
             one, pooled = metric.of(measured, MetricParams()), metric.pooled([measured], MetricParams())
             assert one == pooled or (math.isnan(one) and math.isnan(pooled))
 
-    def test_ratio_is_pooled_by_sums(self, metric, demo):
+    def test_ratio_is_pooled_by_sums(self, metric, tensors):
         if metric.parts is None:
             return
         params = MetricParams()
-        parts = [p for m in demo.floats if metric.probe in m.records and (p := metric.parts(m, params)) is not None]
+        parts = [p for m in tensors if metric.probe in m.records and (p := metric.parts(m, params)) is not None]
         numerator, denominator = (math.fsum(p[i] for p in parts) for i in (0, 1))
-        assert metric.pooled(demo.floats, params) == pytest.approx(metric.finish(numerator / denominator), rel=1e-9)
+        assert metric.pooled(tensors, params) == pytest.approx(metric.finish(numerator / denominator), rel=1e-9)
 
     def test_reads_no_more_than_it_declares(self, metric, demo):
         # A parameter that is not declared must not move the value: views hide its control.

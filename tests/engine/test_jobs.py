@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlviz import api
-from rlviz.engine.jobs import Job, Jobs
+from rlviz.engine.jobs import UNDER_WAY, Job, Jobs
 from rlviz.errors import NotFound
 from tests.checkpoints import tiny_pair
 
@@ -36,7 +36,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def ended(job: Job) -> Callable[[], bool]:
-    return lambda: job.status().state != "running"
+    return lambda: job.status().state not in UNDER_WAY
+
+
+def worker_of(job: Job) -> int:
+    """Process id of the job's worker, once it has one."""
+    wait_until(lambda: job._process is not None)
+    assert job._process is not None
+    return job._process.pid
 
 
 def test_job_leaves_the_result_in_the_store(tmp_path):
@@ -58,6 +65,30 @@ def test_asking_twice_joins_the_running_job(tmp_path):
     assert jobs.start("k", asked(base, tuned, tmp_path / "store")) is not first
 
 
+def test_runs_one_at_a_time_in_order(tmp_path):
+    base, tuned = tiny_pair(tmp_path)
+    jobs = Jobs()
+    first = jobs.start("first", asked(base, tuned, tmp_path / "store"))
+    second = jobs.start("second", asked(base, base, tmp_path / "store"))
+    while first.status().state in UNDER_WAY:
+        assert second.status().state == "queued" or first.status().state not in UNDER_WAY
+        time.sleep(0.01)
+    wait_until(ended(second))
+    assert [first.status().state, second.status().state] == ["done", "done"]
+
+
+def test_queued_job_can_be_cancelled(tmp_path):
+    base, tuned = tiny_pair(tmp_path)
+    jobs = Jobs()
+    first = jobs.start("first", asked(base, tuned, tmp_path / "store"))
+    second = jobs.start("second", asked(base, base, tmp_path / "store"))
+    second.cancel()
+    wait_until(ended(second))
+    assert first.status().state == "done"
+    assert second.status().state == "cancelled"
+    assert second._process is None
+
+
 def test_error_arrives_as_itself(tmp_path):
     job = Jobs().start("k", asked(str(tmp_path / "absent"), str(tmp_path / "absent"), tmp_path / "store"))
     wait_until(ended(job))
@@ -70,7 +101,7 @@ def test_error_arrives_as_itself(tmp_path):
 def test_killed_worker_is_a_failure_with_a_next_step(tmp_path):
     base, tuned = tiny_pair(tmp_path)
     job = Jobs().start("k", asked(base, tuned, tmp_path / "store"))
-    os.kill(job._process.pid, signal.SIGKILL)
+    os.kill(worker_of(job), signal.SIGKILL)
     wait_until(ended(job))
     assert job.status().state == "failed"
     assert "run it again" in str(job.status().error)
@@ -82,6 +113,7 @@ def test_worker_ends_with_its_parent(tmp_path):
         "import json, subprocess, sys, time\n"
         "from rlviz.engine.jobs import Jobs\n"
         "job = Jobs().start('k', json.loads(sys.argv[1]))\n"
+        "while job._process is None:\n    time.sleep(0.01)\n"
         "print(job._process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
