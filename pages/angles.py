@@ -11,10 +11,12 @@ name = ui.picked_matrix(results)
 params = ui.params()
 k = params.k
 st.markdown(f"#### `{name}`")
-ui.render_plot(views.plot_angle_curves(results, name, k, theme), "angle_curves", results)
-ui.render_plot(views.plot_alignment_curve(results, name, k, theme), "alignment", results)
-ui.render_plot(views.plot_update_vs_components(results, name, theme), "components", results)
-ui.render_plot(views.plot_max_angle_over_k(results, name, k, theme), "angle_over_k", results)
+ui.render_plot(
+    views.plot_angle_curves(results, name, k, theme), "angle_curves", results, METRICS["max_principal_angle_left"]
+)
+ui.render_plot(views.plot_alignment_curve(results, name, k, theme), "alignment", results, METRICS["energy_principal"])
+ui.render_plot(views.plot_update_vs_components(results, name, theme), "components", results, METRICS["energy_left"])
+ui.render_plot(views.plot_max_angle_over_k(results, name, k, theme), "angle_over_k", results, METRICS["relative_gap"])
 st.markdown("#### All matrices")
 ui.render_heatmap(results, METRICS["energy_principal_enrichment"], params, "enrichment_heatmap")
 ui.render_heatmap(results, METRICS["max_principal_angle_left"], params, "angle_heatmap")

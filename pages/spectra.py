@@ -9,8 +9,10 @@ ui.require_router()
 results, theme, params = ui.results(), ui.theme(), ui.params()
 name = ui.picked_matrix(results)
 st.markdown(f"#### `{name}`")
-ui.render_plot(views.plot_singular_values(results, name, theme), "singular_values", results)
-ui.render_plot(views.plot_update_singular_values(results, name, theme), "update_values", results)
+ui.render_plot(views.plot_singular_values(results, name, theme), "singular_values", results, METRICS["nss"])
+ui.render_plot(
+    views.plot_update_singular_values(results, name, theme), "update_values", results, METRICS["stable_rank_update"]
+)
 st.markdown("#### All matrices")
 ui.render_heatmap(results, METRICS["nss"], params, "nss_heatmap")
 for key in ("stable_rank_update", "effective_rank_update"):

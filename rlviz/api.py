@@ -35,8 +35,10 @@ def request(
     k_max: int = 128,
 ) -> Request:
     """What to measure, with defaults from the environment (`RLVIZ_WORKERS`, `RLVIZ_MEMORY_MB`)."""
-    if budget_minutes is not None and budget_minutes <= 0:
-        raise InvalidInput(f"budget of {budget_minutes:g} minutes", "is not positive", "Give a number above 0.")
+    if budget_minutes is not None and not 0 < budget_minutes < float("inf"):
+        raise InvalidInput(
+            f"budget of {budget_minutes:g} minutes", "is not a positive number", "Give a number above 0."
+        )
     if workers is not None and workers < 1:
         raise InvalidInput(f"{workers} workers", "are too few", "Give 1 or more.")
     return Request(
@@ -193,7 +195,7 @@ def hosted() -> bool:
 def _ref(model: Model) -> ModelRef:
     if isinstance(model, Path):  # a relative Path is a folder, never a hub id
         model = str(model) if model.is_absolute() else f"./{model}"
-    return model if isinstance(model, ModelRef) else ModelRef.parse(model)
+    return model if isinstance(model, ModelRef) else ModelRef.parse(model, look_here=not hosted())
 
 
 def _open(model: Model, cancel: Event | None = None) -> Checkpoint:

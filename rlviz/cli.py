@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlviz.errors import InvalidInput, RlvizError
+from rlviz.printed import plan_dict, plan_text, progress_bar, summary_text
 
 if TYPE_CHECKING:
-    from rlviz.engine import Plan, Progress
     from rlviz.result import PairResult
     from rlviz.store import Store
-    from rlviz.types import MetricParams
 
 CANCELLED = 130
-HEADLINES = ("relative_update_norm", "nss", "energy_principal_enrichment")
+K_MAX = 128  # directions the spectrum records hold, see `engine.Request`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a missing permission: the object is in the error
+        print(
+            f"rlviz: {error.filename or 'file'}: {error.strerror or error}. Free it or give another path.",
+            file=sys.stderr,
+        )
+        return InvalidInput.exit_code
     return 0
 
 
@@ -101,76 +105,16 @@ def _probes(text: str) -> tuple[str, ...]:
     return names
 
 
-def plan_dict(planned: Plan) -> dict[str, Any]:
-    """A plan as JSON (schema 1)."""
-    from dataclasses import asdict
-
-    sides = (planned.pairing.base.identity, planned.pairing.tuned.identity)
-    return {
-        "schema": 1,
-        "key": planned.key,
-        "base": asdict(sides[0]),
-        "tuned": asdict(sides[1]),
-        "tensors_compared": len({step.match.name for step in planned.steps}),
-        "tensors_total": planned.total_tensors,
-        "bytes_to_read": planned.bytes_to_read,
-        "memory_bytes": planned.memory_bytes,
-        "seconds": planned.seconds(),
-        "probes": {
-            name: {
-                "seconds": planned.seconds(name),
-                "pending": sum(s.probe.name == name for s in planned.pending),
-                "steps": sum(s.probe.name == name for s in planned.steps),
-            }
-            for name in planned.request.probes
-        },
-        "tensors": [
-            {
-                "name": m.name,
-                "layer": m.base.layer,
-                "module": m.base.module,
-                "shape": list(m.shape),
-                "dtype_base": m.base.dtype,
-                "dtype_tuned": m.tuned.dtype,
-            }
-            for m in planned.pairing.matched
-        ],
-        "skipped": [asdict(s) for s in planned.skipped],
-        "notices": [asdict(n) for n in planned.pairing.notices],
-    }
-
-
-def plan_text(planned: Plan) -> str:
-    """A plan as a person reads it."""
-    about = plan_dict(planned)
-    base, tuned = about["base"], about["tuned"]
-    lines = [
-        f"base   {base['pinned_ref']}  {_megabytes(base['nbytes'])}",
-        f"tuned  {tuned['pinned_ref']}  {_megabytes(tuned['nbytes'])}",
-        f"{about['tensors_compared']} of {about['tensors_total']} tensors compared, "
-        f"{_megabytes(about['bytes_to_read'])} to read, about {about['seconds']:.0f} s, "
-        f"up to {_megabytes(about['memory_bytes'])} of memory",
-    ]
-    for name, probe in about["probes"].items():
-        lines.append(f"  {name}: {probe['pending']} of {probe['steps']} tensors to do, about {probe['seconds']:.0f} s")
-    lines += [f"  skipped {s['name']} ({s['reason']}): {s['detail']}" for s in about["skipped"]]
-    lines += [f"note: {n['detail']}" for n in about["notices"]]
-    return "\n".join(lines)
-
-
 def _compare(args: argparse.Namespace) -> None:
     from rlviz import api
     from rlviz.types import MetricParams
 
-    if args.k < 1:
-        raise InvalidInput(f"--k {args.k}", "is not a subspace rank", "Give 1 or more.")
-    for target in (args.json, args.csv, args.arrays):
-        _check_target(target)
+    _check_compare(args)
     params = MetricParams(k=args.k)
     with progress_bar(args.quiet) as report:
         results: list[PairResult] = api.compare(
             args.base,
-            list(args.tuned),
+            list(dict.fromkeys(args.tuned)),
             probes=_probes(args.probes),
             tensors=args.tensors,
             budget_minutes=args.budget_minutes,
@@ -193,45 +137,18 @@ def _compare(args: argparse.Namespace) -> None:
             print(summary_text(result, params))
 
 
-@contextmanager
-def progress_bar(quiet: bool) -> Generator[Callable[[Progress], None]]:
-    """A report that moves a bar on stderr, one unit per probed tensor."""
-    from tqdm import tqdm
-
-    bar: Any = tqdm(disable=quiet, unit="step", file=sys.stderr, leave=False)
-
-    def report(progress: Progress) -> None:
-        bar.total = progress.steps_total
-        bar.n = progress.steps_done
-        bar.set_description_str(progress.state, refresh=False)
-        bar.set_postfix_str(f"{_megabytes(progress.bytes_read)} read {progress.last}", refresh=False)
-        bar.refresh()
-
-    try:
-        yield report
-    finally:
-        bar.close()
-
-
-def summary_text(result: PairResult, params: MetricParams) -> str:
-    """What a person wants to see first; the full numbers are in --json and --csv."""
-    from collections import Counter
-    from dataclasses import replace
-    from math import isfinite
-
-    from rlviz.types import LENSES
-
-    shares = {lens: result.pooled("update_sparsity", replace(params, lens=lens)) for lens in LENSES}
-    others = {key: result.pooled(key, params) for key in HEADLINES}
-    lines = [
-        f"{result.base.label} -> {result.tuned.label}   ({result.key[:12]})",
-        f"  {len(result.measured)} of {result.total} tensors compared",
-        "  unchanged: " + "  ".join(f"{lens} {100 * share:.4g} %" for lens, share in shares.items() if isfinite(share)),
-    ]
-    lines += [f"  {key}: {value:.4g}" for key, value in others.items() if isfinite(value)]
-    lines += [f"  skipped: {n} x {reason}" for reason, n in Counter(s.reason for s in result.skipped).items()]
-    lines += [f"  note: {notice.detail}" for notice in result.notices]
-    return "\n".join(lines)
+def _check_compare(args: argparse.Namespace) -> None:
+    """Refuse what cannot end well before anything is read."""
+    if not 1 <= args.k <= K_MAX:
+        raise InvalidInput(f"--k {args.k}", "is not a subspace rank that records hold", f"Give 1 to {K_MAX}.")
+    for target in (args.json, args.csv, args.arrays):
+        _check_target(target)
+    if args.json == args.csv == "-":
+        raise InvalidInput("--json - --csv -", "would mix two formats on stdout", "Write one of them to a file.")
+    if args.arrays == "-":
+        raise InvalidInput("--arrays -", "would print binary data", "Give a file.")
+    if args.arrays and "spectrum" not in _probes(args.probes):
+        raise InvalidInput("--arrays", "needs the spectrum probe", "Add --probes coordinate,spectrum.")
 
 
 def _store(args: argparse.Namespace) -> None:
@@ -279,7 +196,11 @@ def _write_arrays(target: str, results: Sequence[PairResult]) -> None:
 
 def _check_target(target: str | None) -> None:
     """Refuse an unwritable output before hours of work, not after."""
-    if target and target != "-" and not Path(target).absolute().parent.is_dir():
+    if not target or target == "-":
+        return
+    if Path(target).is_dir():
+        raise InvalidInput(target, "is a folder", "Give a file to write to.")
+    if not Path(target).absolute().parent.is_dir():
         raise InvalidInput(target, "its folder does not exist", "Create the folder or give another file.")
 
 
@@ -292,7 +213,3 @@ def _write(target: str, text: str) -> None:
 
 def _dumps(content: Any) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
-
-
-def _megabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.errors import InvalidInput
 from rlviz.metrics import METRICS, Metric
-from rlviz.metrics.coordinate import n_changed, n_compared, n_nonfinite
+from rlviz.metrics.coordinate import n_changed, n_compared, n_nonfinite, n_overflow
 from rlviz.metrics.spectrum import spectra
 from rlviz.store import Store
 from rlviz.store.load import measured_tensors
@@ -229,6 +229,7 @@ def tensor_row(m: Measured, params: MetricParams) -> dict[str, Any]:
     counted = "coordinate" in m.records
     row["n"] = n_compared(m) if counted else None
     row["n_changed"] = {lens.value: n_changed(m, lens) for lens in LENSES} if counted else None
+    row["n_overflow"] = {lens.value: n_overflow(m, lens) for lens in LENSES} if counted and is_float(m) else None
     row["n_nonfinite"] = n_nonfinite(m) if counted else None
     for metric in METRICS.values():
         row[metric.column] = exported(metric, metric.of(m, params))
@@ -237,7 +238,9 @@ def tensor_row(m: Measured, params: MetricParams) -> dict[str, Any]:
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row for a table: counts per lens become columns, the shape becomes text."""
-    flat = {key: value for key, value in row.items() if key not in ("n_changed", "shape")}
+    flat = {key: value for key, value in row.items() if key not in ("n_changed", "n_overflow", "shape")}
     flat["shape"] = "x".join(map(str, row["shape"]))
-    changed: Mapping[str, int] = row["n_changed"] or {}
-    return flat | {f"n_changed_{lens}": changed.get(lens.value) for lens in LENSES}
+    for what in ("n_changed", "n_overflow"):
+        counts: Mapping[str, int] = row[what] or {}
+        flat |= {f"{what}_{lens}": counts.get(lens.value) for lens in LENSES}
+    return flat

@@ -159,6 +159,40 @@ def test_errors_are_one_sentence_with_the_right_exit_code(pair, tmp_path):
             assert done.stdout == ""
 
 
+def test_outputs_that_cannot_be_written_are_refused_first(pair, tmp_path):
+    base, tuned, store = pair
+    file = tmp_path / "file"
+    file.write_text("")
+    for arguments in (
+        ["--store", str(file)],
+        ["--store", "/proc/nowhere"],
+        ["--store", store, "--json", str(tmp_path)],
+        ["--store", store, "--json", str(tmp_path / "absent" / "r.json")],
+        ["--store", store, "--json", "-", "--csv", "-"],
+        ["--store", store, "--arrays", "-"],
+        ["--store", store, "--arrays", str(tmp_path / "a.safetensors"), "--probes", "coordinate"],
+        ["--store", store, "--budget-minutes", "nan"],
+        ["--store", store, "--k", "999"],
+        ["--store", store, "--workers", "0"],
+    ):
+        done = rlviz("compare", base, tuned, "--quiet", *arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert done.stderr.startswith("rlviz: "), arguments
+        assert "Traceback" not in done.stderr
+
+
+def test_hosted_mode_tells_nothing_of_its_folders(tmp_path):
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    for ref in ("org/name", "org/absent"):
+        done = subprocess.run(
+            [sys.executable, "-m", "rlviz", "plan", ref, "demo:rl"], capture_output=True, text=True, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "RLVIZ_MODE": "hosted"}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stderr
+        assert "folder" not in done.stderr
+    assert rlviz("plan", str(tmp_path), "demo:rl", RLVIZ_MODE="hosted").returncode == 2
+
+
 def test_folder_without_dot_slash_is_explained(pair):
     folder = Path(pair[0])
     done = subprocess.run(
@@ -182,7 +216,7 @@ def test_interrupt_is_130_without_traceback(pair, tmp_path):
         [sys.executable, "-c", script, "compare", pair[0], pair[1], "--store", str(tmp_path), "--quiet"],
         stderr=subprocess.PIPE, text=True,
         # A shell's background job ignores SIGINT and passes that on; a terminal's foreground job does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.safetensors")) and time.monotonic() < deadline:

@@ -130,7 +130,7 @@ def plan(pairing: Pairing, store: Store, request: Request) -> Plan:
     for name in (n for n in PROBE_NAMES if n in request.probes):
         probe = probe_called(name)
         chosen, left_out = _within_limits(probe, [m for m in matches if probe.applies(m)], request)
-        skipped += left_out
+        skipped += [*left_out, *_not_matrices(probe, matches)]
         steps += [_step(probe, params, match, pairing, store) for match, params in chosen]
     identities = (pairing.base.identity, pairing.tuned.identity)
     remote = any(is_remote(i) for i in identities)
@@ -224,6 +224,17 @@ def _too_dear(name: str, probe: str, costs: Iterable[Cost], fits: bool, request:
     need = min(c.memory_bytes for c in costs) / MIB
     detail = f"{probe}: needs about {need:.0f} MiB, the cap is {request.memory_bytes / MIB:.0f} MiB"
     return Skipped(name, "memory", f"{detail}; raise RLVIZ_MEMORY_MB")
+
+
+def _not_matrices(probe: Probe, matches: Iterable[TensorMatch]) -> list[Skipped]:
+    """Stacks that a probe does not measure. Vectors have no spectrum, and need no mention."""
+    return [
+        Skipped(
+            m.name, "not_a_matrix", f"{probe.name}: {len(m.shape)} dimensions {m.shape}; counted, but not decomposed"
+        )
+        for m in matches
+        if len(m.shape) > 2 and not probe.applies(m)
+    ]
 
 
 def _step(probe: Probe, params: ProbeParams, match: TensorMatch, pairing: Pairing, store: Store) -> Step:

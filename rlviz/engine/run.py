@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from rlviz.engine.memory import CancelCheck, MemoryBudget
 from rlviz.engine.plan import Plan, Step, compared_bytes, manifest, without_landed
 from rlviz.probes.base import Fields, NotMeasurable, TensorPair
 from rlviz.store import Store
+from rlviz.store.fields import NOT_MEASURABLE, refusal
 from rlviz.types import Provenance, Record, Skipped
 from rlviz.version import __version__
 
@@ -103,13 +104,13 @@ class _Run:
         """Run all pending steps, then write manifest and provenance."""
         pending = self.plan.pending
         if not pending and (self.store.read_json(self.plan.key, "manifest") or {}).get("complete"):
-            return tuple(self.skipped)
+            return tuple({*self.skipped, *self._refused()})
         self._write_manifest(complete=False)
         if pending:
             self._stream(self._groups(pending))
         self._write_manifest(complete=True)
         self._write_provenance()
-        return tuple(self.skipped)
+        return tuple({*self.skipped, *self._refused()})
 
     def _groups(self, pending: Sequence[Step]) -> list[tuple[Step, ...]]:
         """Steps that share one reading: all probes of a tensor over the network, one probe otherwise."""
@@ -175,8 +176,8 @@ class _Run:
             base = self._base_fields(step, pair)
             fields = step.probe.run(pair, step.params, base)
         except NotMeasurable as error:
-            with self.lock:
-                self.skipped.append(Skipped(step.match.name, error.reason, f"{step.probe.name}: {error.detail}"))
+            detail = f"{step.probe.name}: {error.detail}"
+            self.store.put(step.key, refusal(step.match.name, step.probe.version, error.reason, detail))
         else:
             self.store.put(step.key, _record(step, fields))
         with self.lock:
@@ -197,8 +198,15 @@ class _Run:
         return fields
 
     def _write_manifest(self, *, complete: bool) -> None:
-        ordered = sorted(self.skipped, key=lambda s: (s.name, s.reason))
+        ordered = sorted({*self.skipped, *self._refused()}, key=lambda s: (s.name, s.reason))
         self.store.write_json(self.plan.key, "manifest", manifest(self.plan, ordered, complete))
+
+    def _refused(self) -> Iterator[Skipped]:
+        """What probes could not measure, in this run or an earlier one."""
+        for step in self.plan.steps:
+            record = self.store.get(step.key)
+            if record is not None and record.probe == NOT_MEASURABLE:
+                yield Skipped(record.tensor, str(record.params["reason"]), str(record.params["detail"]))
 
     def _write_provenance(self) -> None:
         from dataclasses import asdict

@@ -1,13 +1,13 @@
 """What a metric is: a pure function of records, with its formula, unit, source and what chance would give.
 
 Two kinds. A *ratio* metric returns a numerator and a denominator; a group of tensors is pooled by summing both,
-never by averaging ratios. A *value* metric (a maximum angle, an effective rank) has no pooled form: groups show
-the median over matrices, and say so.
+never by averaging ratios. A *value* metric is combined as `combine` says: norms add in squares, bytes add; a maximum
+angle or an effective rank has no pooled form, and groups show the median over matrices, and say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from statistics import median
@@ -56,6 +56,8 @@ class Metric:
     parts: Parts | None = None
     finish: Callable[[float], float] = _identity
     value: Value | None = None
+    combine: Callable[[Sequence[float]], float] = median
+    combine_text: str = "median over matrices"
     chance: Value | None = None
     chance_text: str = ""
     caveat: str = ""
@@ -85,9 +87,9 @@ class Metric:
             return self.finish(numerator / denominator) if denominator else nan
         assert self.value is not None
         values = [v for m in members if isfinite(v := self.value(m, params))]
-        return median(values) if values else nan
+        return self.combine(values) if values else nan
 
     @property
     def pooling(self) -> str:
         """How a group is summarised, in words."""
-        return "pooled" if self.parts is not None else "median over matrices"
+        return "pooled" if self.parts is not None else self.combine_text

@@ -52,6 +52,11 @@ def n_changed(measured: Measured, lens: Lens) -> int:
     return int(counts[LENSES.index(lens)] if counts.size == len(LENSES) else counts[0])
 
 
+def n_overflow(measured: Measured, lens: Lens) -> int:
+    """Finite entries of which at least one side rounds beyond the lens's largest finite value; float tensors only."""
+    return int(measured.records[PROBE].fields["n_overflow"][LENSES.index(lens)])
+
+
 def count_above(counts: NDArray[np.generic], edges: NDArray[np.float64], tolerance: float, name: str) -> int:
     """Entries beyond a slider value, exactly.
 
@@ -248,6 +253,8 @@ METRICS: tuple[Metric, ...] = (
         probe=PROBE,
         scale="log",
         value=_patch_bytes,
+        combine=sum,
+        combine_text="sum",
         caveat="Per tensor; the patch of a model is the sum (patch_ratio is its share of the dense size).",
     ),
     Metric(

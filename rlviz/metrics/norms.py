@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from math import nan, sqrt
+from math import hypot, nan, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -150,6 +150,8 @@ METRICS: tuple[Metric, ...] = (
         probe=PROBE,
         scale="log",
         value=_root("update_norm_sq"),
+        combine=lambda norms: hypot(*norms),
+        combine_text="root of the summed squares",
         caveat="Grows with the size of the tensor; compare relative norms between tensors.",
     ),
     Metric(
@@ -162,6 +164,8 @@ METRICS: tuple[Metric, ...] = (
         probe=PROBE,
         scale="log",
         value=_root("base_norm_sq"),
+        combine=lambda norms: hypot(*norms),
+        combine_text="root of the summed squares",
         caveat="Grows with the size of the tensor.",
     ),
     Metric(
@@ -174,6 +178,8 @@ METRICS: tuple[Metric, ...] = (
         probe=PROBE,
         scale="log",
         value=_largest,
+        combine=max,
+        combine_text="largest",
         caveat="One entry decides it. A group shows the median over its tensors, not the largest.",
     ),
     *(_top_energy_metric(percent) for percent in ("0.1", "1", "5")),

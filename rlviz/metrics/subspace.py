@@ -186,7 +186,7 @@ METRICS: tuple[Metric, ...] = (
     *_angle_metrics("left"),
     *_angle_metrics("right"),
     Metric(
-        key="gamma_k",
+        key="relative_gap",
         title="Spectral gap at k",
         formula=r"\gamma_k/\sigma_1 = (\sigma_k(W_0)-\sigma_{k+1}(W_0))/\sigma_1(W_0)",
         unit="",

@@ -57,8 +57,11 @@ class ModelRef:
         _check(self)
 
     @classmethod
-    def parse(cls, text: str) -> ModelRef:
+    def parse(cls, text: str, *, look_here: bool = True) -> ModelRef:
         """Read one reference; raise `InvalidInput` in one sentence for anything that is none.
+
+        With ``look_here=False`` no path of this machine is looked at: what a server tells a visitor must not
+        depend on the server's folders.
 
         A bare ``org/name`` that is also a folder here is refused, because it could mean either: ``./org/name``
         is the folder, ``hf://org/name`` the hub.
@@ -70,7 +73,9 @@ class ModelRef:
         >>> str(ModelRef.parse("hf.co/org/name/blob/refs%2Fpr%2F3/model.safetensors?download=true"))
         'org/name@refs/pr/3'
         """
-        text = text.strip().strip("\u200b\ufeff").strip()
+        text = text.strip().lstrip("\u200b\ufeff").strip()
+        if not text.startswith(_LOCAL_START):  # a file's name may end in anything
+            text = text.rstrip("\u200b\ufeff").strip()
         if not text:
             _refuse("An empty text", "names no model", _EXAMPLE)
         if text in (".", "..", "~") or text.startswith(_LOCAL_START):
@@ -82,7 +87,7 @@ class ModelRef:
             return _parse_hf(text)
         if "://" in text or text.split("/")[0].lower() in _HOSTS:
             return _parse_url(text)
-        return _parse_short(text)
+        return _parse_short(text, look_here)
 
     def __str__(self) -> str:
         if self.kind == "local":
@@ -254,11 +259,11 @@ def _parse_page(text: str, repo_id: str, page: list[str]) -> ModelRef:
     return ModelRef("hub", repo_id, revision, path)
 
 
-def _parse_short(text: str) -> ModelRef:
+def _parse_short(text: str, look_here: bool) -> ModelRef:
     """``name``, ``org/name`` or ``org/name@revision``; everything after the @ is the revision."""
     before, at, after = text.partition("@")
     name = before.rstrip("/")
-    local = _local_kind(text)
+    local = _local_kind(text) if look_here else None
     if local:
         hub = f" or hf://{name} for the hub" if _REPO_ID.fullmatch(name) and not at else ""
         _refuse(text, f"is a {local} here", f"write ./{text.rstrip('/')}{hub}")

@@ -18,6 +18,14 @@ from rlviz.types import Record
 _HEADER = "rlviz"
 
 
+NOT_MEASURABLE = "not measurable"  # the probe's name in a record that only says why there is none
+
+
+def refusal(tensor: str, version: int, reason: str, detail: str) -> Record:
+    """A record saying that a probe cannot measure a tensor, so that it is not read again to find that out."""
+    return Record(tensor, NOT_MEASURABLE, version, {"reason": reason, "detail": detail}, {})
+
+
 class StoredFields(Mapping[str, NDArray[np.generic]]):
     """A record's arrays, each read from its file when first asked for."""
 

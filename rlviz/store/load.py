@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from rlviz.store.fields import NOT_MEASURABLE
 from rlviz.store.store import Store
 from rlviz.types import Measured, Record, TensorMatch, TensorMeta
 
@@ -25,7 +26,7 @@ def _measured(store: Store, entry: Mapping[str, Any]) -> Measured:
     records: dict[str, Record] = {}
     for probe, key in keys.items():
         record = None if probe.endswith(BASE_PART) else store.get(key)
-        if record is None:
+        if record is None or record.probe == NOT_MEASURABLE:
             continue
         base = store.get(keys[probe + BASE_PART]) if probe + BASE_PART in keys else None
         if base is not None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from rlviz.errors import InvalidInput
 from rlviz.store.fields import read_record, record_bytes
 from rlviz.types import Record
 
@@ -48,6 +49,8 @@ class Store:
 
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root).expanduser() if root is not None else default_root()
+        if self.root.exists() and not self.root.is_dir():
+            raise InvalidInput(str(self.root), "is a file, and a store is a folder", "Give --store another path.")
 
     # Records
 
@@ -55,8 +58,8 @@ class Store:
         return self.root / "records" / key[:2] / f"{key}.safetensors"
 
     def has(self, key: str) -> bool:
-        """Whether that record has landed (its file exists; `get` validates it)."""
-        return self.record_path(key).exists()
+        """Whether that record has landed whole: a damaged one is absent, and is computed again."""
+        return self.get(key) is not None
 
     def get(self, key: str) -> Record | None:
         """The record, its fields read when asked for; None where absent or damaged."""
@@ -115,7 +118,11 @@ class Store:
     def lock(self, key: str, waiting: Callable[[], None], poll_s: float = 0.25) -> Generator[None]:
         """Hold the pair's lock; calls `waiting` on each poll while another process holds it."""
         path = self.root / "locks" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"the store cannot be written here ({error.strerror})"
+            raise InvalidInput(str(self.root), problem, "Set RLVIZ_STORE or --store to a folder of yours.") from error
         with path.open("w") as handle:
             while True:
                 try:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from rlviz.errors import RlvizError
 from rlviz.result import PairResult
 from rlviz.ui.controls import render_controls
 from rlviz.ui.errors import render_error
 from rlviz.ui.inputs import RUN_AT_ONCE, render_inputs
-from rlviz.ui.loading import Pair, comparison, pinned, start
+from rlviz.ui.loading import Pair, comparison, pinned, problems, start
 from rlviz.ui.picker import render_picker
 from rlviz.ui.plans import distinct, render_failures, render_plans
 from rlviz.ui.progress import render_progress
@@ -45,11 +44,14 @@ def render_frame(page: str) -> None:
     Bound widgets must keep their place in the page from run to run (see `controls`): what comes and goes around
     them stands in containers of its own.
     """
-    problems, inputs, above = st.container(), st.container(), st.container()
-    with problems:
-        pairs = comparison_or_sentence()
+    wrong, inputs, above = st.container(), st.container(), st.container()
+    pairs = comparison()
     shown = [p.result for p in pairs if p.result is not None and p.result.measured]
     needed = page != NEEDS_NO_RESULT
+    if shown:  # otherwise the fields are open, and say it themselves
+        with wrong:
+            for problem in problems():
+                render_error(problem)
     with inputs, st.expander("Models", expanded=needed and not shown, icon=":material/tune:"):
         with st.container():
             if not shown:
@@ -82,20 +84,11 @@ def _render_state(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
         render_plans(waiting)
 
 
-def comparison_or_sentence() -> tuple[Pair, ...]:
-    """The pairs, or none after a sentence that says what is wrong with a reference."""
-    try:
-        return comparison()
-    except RlvizError as error:
-        render_error(error)
-        return ()
-
-
 def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
     base = shown[0].base
-    tuned = "  ".join(f":material/arrow_right_alt: **{escaped(r.tuned.label)}**" for r in shown)
+    tuned = " · ".join(f"**{escaped(r.tuned.label)}**" for r in shown)
     with st.container(horizontal=True, vertical_alignment="center", key="comparison_bar"):
-        st.markdown(f"{escaped(base.label)}  {tuned}")
+        st.markdown(f"{escaped(base.label)} :material/arrow_right_alt: {tuned}")
         _render_link(pairs)
     lines: dict[str, list[str]] = {}
     for result, label in zip(shown, tuned_labels(shown), strict=True):

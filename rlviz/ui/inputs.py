@@ -92,7 +92,7 @@ def _render_check(label: str, text: str) -> None:
 def checked(text: str) -> Check:
     """One look at a reference: a small request for a hub model, headers for a folder."""
     try:
-        ref = ModelRef.parse(text)
+        ref = ModelRef.parse(text, look_here=not api.hosted())
         if ref.kind == "hub":
             from rlviz.sources.hub import peek
 

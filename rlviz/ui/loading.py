@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import streamlit as st
 from rlviz import api
 from rlviz.engine.jobs import UNDER_WAY, Job, Jobs
 from rlviz.engine.plan import Request
+from rlviz.errors import RlvizError
 from rlviz.result import PairResult, load
 from rlviz.sources import ModelRef
 from rlviz.store import Store
@@ -44,9 +45,25 @@ class Pair:
 
 
 def comparison() -> tuple[Pair, ...]:
-    """The pairs named in the URL, in order; empty while a base or every tuned model is missing."""
+    """The pairs named in the URL, in order; empty while a base or every tuned model is missing.
+
+    A pair whose reference is wrong or out of reach is left out here; `problems` says why.
+    """
+    return tuple(p for p in _pairs() if isinstance(p, Pair))
+
+
+def problems() -> tuple[RlvizError, ...]:
+    """What is wrong with the references in the URL, each sentence once."""
+    return tuple({str(p): p for p in _pairs() if not isinstance(p, Pair)}.values())
+
+
+def _pairs() -> Iterator[Pair | RlvizError]:
     base, tuned = models()
-    return tuple(_pair(base, one) for one in tuned) if base else ()
+    for one in tuned if base else ():
+        try:
+            yield _pair(base, one)
+        except RlvizError as error:
+            yield error
 
 
 def results() -> tuple[PairResult, ...]:
@@ -90,7 +107,8 @@ def pinned(pair: Pair) -> tuple[str, str]:
 
 def _pair(base: str, tuned: str) -> Pair:
     for text in (base, tuned):
-        ModelRef.parse(text)  # a malformed reference is refused before anything is asked of the network
+        # A malformed reference is refused before anything is asked of the network.
+        ModelRef.parse(text, look_here=not api.hosted())
     key = _located(base, tuned, request())
     return Pair(base, tuned, key, _result(key), jobs().get(key))
 

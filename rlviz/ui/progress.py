@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from rlviz.engine.jobs import UNDER_WAY, JobStatus
-from rlviz.metrics import METRICS
 from rlviz.result import load
+from rlviz.ui.controls import chosen_metric
 from rlviz.ui.loading import Pair, store
 from rlviz.ui.state import params
 from rlviz.ui.text import escaped
@@ -57,5 +57,5 @@ def _partial_heatmap(pairs: Sequence[Pair]) -> None:
 
     landed = [r for p in pairs if (r := load(store(), p.key)) and any(m.records for m in r.measured)]
     if landed:
-        plot = views.plot_layer_heatmap(landed, METRICS["update_sparsity"], params(), theme())
+        plot = views.plot_layer_heatmap(landed, chosen_metric(), params(), theme())
         st.plotly_chart(plot.figure, theme=None, key="partial_heatmap", alt=plot.alt)

@@ -14,8 +14,9 @@ from rlviz.result import PairResult
 from rlviz.types import MetricParams
 from rlviz.ui.text import escaped
 from rlviz.views import Plot
+from rlviz.views.tables import tensor_card
 from rlviz.views.theme import PLOTLY_CONFIG, ThemeName
-from rlviz.views.words import headline, headline_numbers, provenance_line, tuned_labels, value_text
+from rlviz.views.words import headline, headline_numbers, provenance_line, tuned_labels
 
 
 def theme() -> ThemeName:
@@ -59,19 +60,15 @@ def render_heatmap(results: Sequence[PairResult], metric: Metric, params: Metric
 
 def render_tensor_card(results: Sequence[PairResult], name: str, params: MetricParams) -> None:
     """The chosen tensor's numbers, one column per tuned model."""
-    measured = [r.by_name(name) for r in results if any(m.name == name for m in r.measured)]
+    measured = [m for r in results for m in r.measured if m.name == name]
+    if not measured:
+        return
     shape = " × ".join(map(str, measured[0].shape))
     st.markdown(
         f"**Chosen tensor** `{name}` · {shape} · {measured[0].match.base.dtype} / {measured[0].match.tuned.dtype}"
     )
-    rows = [
-        {"metric": metric.title, **dict(zip(tuned_labels(results), texts, strict=False))}
-        for metric in METRICS.values()
-        if any(texts := [value_text(metric, metric.of(m, params), 4) for m in measured])
-        and any(metric.probe in m.records for m in measured)
-    ]
     with st.expander("All numbers of this tensor"):
-        st.dataframe(rows, hide_index=True)
+        st.dataframe(tensor_card(results, name, params), hide_index=True)
 
 
 def _clicked(key: str) -> None:

@@ -172,6 +172,51 @@ def test_non_finite_weights_are_counted_and_their_spectrum_skipped(tmp_path):
     json.dumps(result.to_dict(), allow_nan=False)  # what is undefined is null, never NaN
 
 
+def test_unmeasurable_tensors_are_not_read_again(tmp_path):
+    base = tiny_base()
+    tuned = tuned_from(base)
+    tuned["model.layers.0.self_attn.q_proj.weight"][3, 4] = np.nan
+    write_checkpoint(tmp_path / "base", base)
+    write_checkpoint(tmp_path / "tuned", tuned)
+    pair_of = (str(tmp_path / "base"), str(tmp_path / "tuned"))
+    first = api.compare(*pair_of, store=tmp_path / "store")
+    assert not api.plan(*pair_of, store=tmp_path / "store").pending
+    again = api.compare(*pair_of, store=tmp_path / "store")
+    assert again.provenance == first.provenance
+    assert again.skipped == first.skipped
+
+
+def test_damaged_record_is_computed_again(tmp_path):
+    base, tuned = tiny_pair(tmp_path)
+    store = Store(tmp_path / "store")
+    first = api.compare(base, tuned, store=store)
+    before = files(store.root)
+    damaged = sorted((store.root / "records").rglob("*.safetensors"))[3]
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    again = api.compare(base, tuned, store=store)
+    assert again.rows() == first.rows()
+    assert files(store.root) == before
+
+
+def test_stack_without_spectrum_is_listed(tmp_path):
+    stack = np.random.default_rng(0).standard_normal((3, 8, 6)).astype(np.float32)
+    name = "model.layers.0.mlp.experts.down_proj"
+    write_checkpoint(tmp_path / "base", {name: stack})
+    write_checkpoint(tmp_path / "tuned", {name: stack + np.float32(1e-3)})
+    result = api.compare(str(tmp_path / "base"), str(tmp_path / "tuned"), store=tmp_path / "store")
+    assert [(s.name, s.reason) for s in result.skipped] == [(name, "not_a_matrix")]
+    assert result.value("update_sparsity", name) == 0
+
+
+def test_group_totals_add_up(tmp_path):
+    base, tuned = tiny_pair(tmp_path)
+    result = api.compare(base, tuned, probes=("coordinate",), store=tmp_path / "store")
+    rows, summary = result.rows(), result.summary()
+    assert summary["patch_bytes"] == sum(r["patch_bytes"] for r in rows)
+    assert summary["update_norm"] == pytest.approx(np.sqrt(sum(r["update_norm"] ** 2 for r in rows)))
+    assert summary["max_abs_update"] == max(r["max_abs_update"] for r in rows)
+
+
 def test_memory_cap_skips_what_cannot_fit_and_says_so(tmp_path):
     base, tuned = tiny_pair(tmp_path)
     with resolve(base) as left, resolve(tuned) as right:

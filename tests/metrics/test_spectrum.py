@@ -96,7 +96,7 @@ def test_undefined_is_not_zero():
         assert isnan(value(key, same))
     for key in ("energy_principal", "energy_left_enrichment"):
         assert isnan(value(key, same))
-    for key in ("nss", "kappa_iso", "gamma_k", "max_principal_angle_left", "energy_principal", "intruders"):
+    for key in ("nss", "kappa_iso", "relative_gap", "max_principal_angle_left", "energy_principal", "intruders"):
         assert isnan(value(key, from_zero))
     assert value("max_principal_angle_left", same) == 0
 
@@ -108,7 +108,7 @@ def test_leading_records_leave_full_spectrum_metrics_undefined():
     assert spectra(measured) is None
     for key in ("nss", "kappa_iso", "stable_rank_update", "update_energy_top_1"):
         assert isnan(value(key, measured))
-    for key in ("max_principal_angle_left", "energy_principal", "gamma_k", "principal_angle_error"):
+    for key in ("max_principal_angle_left", "energy_principal", "relative_gap", "principal_angle_error"):
         assert np.isfinite(value(key, measured))
 
 

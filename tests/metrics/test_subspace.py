@@ -106,7 +106,7 @@ def test_max_angle_over_k_shows_the_gap():
     assert k.shape == left.shape == right.shape == gap.shape
     sigma = measured.records["spectrum"].fields["singular_values_base"]
     np.testing.assert_allclose(gap, [(sigma[i - 1] - sigma[i]) / sigma[0] for i in k])
-    assert METRICS["gamma_k"].of(measured, MetricParams(k=int(k[0]))) == gap[0]
+    assert METRICS["relative_gap"].of(measured, MetricParams(k=int(k[0]))) == gap[0]
 
 
 def test_alignment_curve_ends_at_the_whole_update_when_k_is_everything():
