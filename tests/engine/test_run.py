@@ -22,6 +22,7 @@ from rlviz.engine.memory import CancelCheck, MemoryBudget
 from rlviz.errors import Cancelled, UnsupportedCheckpoint
 from rlviz.sources import pair, resolve
 from rlviz.store import Store
+from rlviz.types import Lens, MetricParams
 from tests.checkpoints import tiny_base, tiny_pair, tuned_from, write_checkpoint
 
 
@@ -205,7 +206,7 @@ def test_stack_without_spectrum_is_listed(tmp_path):
     write_checkpoint(tmp_path / "tuned", {name: stack + np.float32(1e-3)})
     result = api.compare(str(tmp_path / "base"), str(tmp_path / "tuned"), store=tmp_path / "store")
     assert [(s.name, s.reason) for s in result.skipped] == [(name, "not_a_matrix")]
-    assert result.value("update_sparsity", name) == 0
+    assert result.value("update_sparsity", name, MetricParams(lens=Lens.STORED)) == 0
 
 
 def test_group_totals_add_up(tmp_path):
