@@ -97,6 +97,7 @@ class _Run:
         self.cost_done = 0.0
         self.done = 0
         self.last = ""
+        self.reported = 0.0
         hold_bytes = plan.request.memory_bytes // (2 * (plan.request.workers + LOADERS))
         self.feed = Feed(plan.pairing, plan.remote, hold_bytes, store.root / "spool", self.count, self.check)
 
@@ -143,13 +144,11 @@ class _Run:
                     future.cancel()
         self._report("done", final=True)
 
-    _reported = 0.0
-
     def _report(self, state: str, final: bool = False) -> None:
         now = time.perf_counter()
-        if not final and now - self._reported < PROGRESS_INTERVAL_S:
+        if not final and now - self.reported < PROGRESS_INTERVAL_S:
             return
-        self._reported = now
+        self.reported = now
         elapsed = now - self.clock
         total_cost = sum(s.cost.seconds for s in self.plan.pending)
         left = elapsed * (total_cost / self.cost_done - 1) if self.cost_done else None
