@@ -164,8 +164,11 @@ def load_result(key: str, store: Store | Path | str | None = None) -> PairResult
     """
     kept = _store(store)
     found = load(kept, key)
-    if found is None and len(matches := kept.find(key)) == 1:
-        found = load(kept, matches[0])
+    if found is None:
+        matches = kept.find(key)
+        if len(matches) > 1:
+            raise InvalidInput(key, f"{len(matches)} results begin so", "Give more of the key.")
+        found = load(kept, matches[0]) if matches else None
     if found is None:
         raise NotFound(key, "the store holds no such result", "`python -m rlviz store list` shows what it holds.")
     return with_ancestor_notice(found)

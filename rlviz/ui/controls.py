@@ -25,7 +25,8 @@ K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
 def render_controls(page: str) -> None:
     """One row: the controls this page's figures answer to."""
     shown = PAGE_CONTROLS[page]
-    hidden = ", ".join(f".st-key-control_{key}" for key in _CONTROLS if key not in shown)
+    # The wrapper holds the width: hiding the container alone would leave a gap.
+    hidden = ", ".join(f"div:has(> .st-key-control_{key})" for key in _CONTROLS if key not in shown)
     if hidden:
         st.html(f"<style>{hidden} {{display: none}}</style>")
     with st.container(horizontal=True, vertical_alignment="bottom", key="controls"):

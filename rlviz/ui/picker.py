@@ -19,13 +19,16 @@ def picked_tensor(results: Sequence[PairResult]) -> str:
 
 
 def picked_matrix(results: Sequence[PairResult]) -> str:
-    """The chosen tensor if it has a spectrum, otherwise the nearest matrix of the same layer."""
+    """The chosen tensor if it has a spectrum, otherwise (and saying so) a matrix of the same layer."""
     result, chosen = results[0], results[0].by_name(picked_tensor(results))
     if chosen.match.is_matrix:
         return chosen.name
     matrices = [m for m in result.measured if m.match.is_matrix]
     same_layer = [m for m in matrices if m.layer == chosen.layer]
-    return (same_layer or matrices or [chosen])[0].name
+    instead = (same_layer or matrices or [chosen])[0]
+    if instead is not chosen:
+        st.caption(f"`{chosen.name}` is no matrix; shown instead:")
+    return instead.name
 
 
 def render_picker(results: Sequence[PairResult]) -> None:
