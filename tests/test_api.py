@@ -58,11 +58,7 @@ def test_restricted_result_keeps_only_what_is_asked(tmp_path):
 
 
 def test_import_is_light():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, rlviz, rlviz.cli; print([m for m in ('torch','pandas','numba','streamlit') if m in sys.modules])"
-    )
+    heavy = ("torch", "pandas", "numba", "streamlit")
+    code = f"import sys, rlviz, rlviz.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
