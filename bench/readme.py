@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+UNITS = {"": "–", "rad": "deg"}  # exported columns hold angles in degrees
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -25,7 +26,7 @@ def metric_table() -> str:
     from rlviz.metrics import METRICS
 
     rows = [
-        f"| `{m.column}` | {m.meaning} | {m.unit or '–'} | {m.chance_text or '–'} | {m.source} |"
+        f"| `{m.column}` | {m.meaning} | {UNITS.get(m.unit, m.unit)} | {m.chance_text or '–'} | {m.source} |"
         for m in METRICS.values()
     ]
     return "\n".join(["| column | what it says | unit | chance | source |", "|---|---|---|---|---|", *rows])

@@ -12,7 +12,7 @@ from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.errors import InvalidInput, NothingComparable
 from rlviz.probes import PROBE_NAMES, Probe, probe_called
 from rlviz.probes.base import Cost, ProbeParams
-from rlviz.sources import Checkpoint, Pairing
+from rlviz.sources import Pairing
 from rlviz.store import Store
 from rlviz.store.load import BASE_PART
 from rlviz.store.store import content_key
@@ -277,10 +277,3 @@ def as_dict(flat: ModelIdentity | TensorMeta | Skipped | Notice) -> dict[str, An
 def without_landed(plan: Plan, store: Store) -> Plan:
     """The same plan with `landed` looked up afresh, for after a wait on another process's run."""
     return replace(plan, steps=tuple(replace(s, landed=store.has(s.key)) for s in plan.steps))
-
-
-def opened(base: Checkpoint, tuned: Checkpoint) -> Pairing:
-    """Pair two checkpoints (here so that callers need the engine only)."""
-    from rlviz.sources import pair
-
-    return pair(base, tuned)

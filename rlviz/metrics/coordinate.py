@@ -6,7 +6,7 @@ pooled with floats: they have their own metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from math import nan
 
 import numpy as np
@@ -124,11 +124,6 @@ def patch_parts(measured: Measured, _params: MetricParams | None = None) -> tupl
     dense = measured.match.n * itemsize
     sparse = (int(fields["n_changed"][0]) + int(fields["n_nonfinite"])) * (4 + itemsize)
     return float(min(sparse, dense)), float(dense)
-
-
-def total_patch_bytes(group: Iterable[Measured]) -> int:
-    """Σ over tensors of `patch_parts`: the size of one patch for the whole group, in bytes."""
-    return int(sum(parts[0] for m in group if (parts := patch_parts(m)) is not None))
 
 
 def _patch_bytes(measured: Measured, _params: MetricParams) -> float:

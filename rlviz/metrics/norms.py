@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from math import hypot, nan, sqrt
 from statistics import NormalDist
@@ -33,15 +33,6 @@ def _relative(measured: Measured, _params: MetricParams) -> tuple[float, float] 
 def _largest(measured: Measured, _params: MetricParams) -> float:
     fields = float_fields(measured)
     return nan if fields is None else float(fields["max_abs_update"])
-
-
-def total_norm(group: Iterable[Measured], field: str) -> float:
-    """Frobenius norm of all tensors of a group taken as one vector: ``√(Σ field)``.
-
-    `field` is "base_norm_sq", "tuned_norm_sq" or "update_norm_sq". NaN where no float tensor was measured.
-    """
-    squares = [float(fields[field]) for m in group if (fields := float_fields(m)) is not None]
-    return sqrt(sum(squares)) if squares else nan
 
 
 def top_energy(
@@ -180,7 +171,7 @@ METRICS: tuple[Metric, ...] = (
         value=_largest,
         combine=max,
         combine_text="largest",
-        caveat="One entry decides it. A group shows the median over its tensors, not the largest.",
+        caveat="One entry decides it.",
     ),
     *(_top_energy_metric(percent) for percent in ("0.1", "1", "5")),
 )

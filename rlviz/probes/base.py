@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.types import Measured, Record, Side, TensorMatch
+from rlviz.types import Side, TensorMatch
 
 Fields = dict[str, NDArray[np.generic]]
 ProbeParams = Mapping[str, int | float | str]
@@ -135,8 +135,3 @@ class Probe(Protocol):
     def run(self, pair: TensorPair, params: ProbeParams, base: Fields | None) -> Fields:
         """All other fields. `base` is what `run_base` returned (perhaps read back from the store)."""
         ...
-
-
-def record_of(measured: Measured, probe: str) -> Record | None:
-    """The record of one probe, or None where it was not run on this tensor."""
-    return measured.records.get(probe)

@@ -17,6 +17,7 @@ from rlviz.ui.plans import distinct, render_failures, render_plans
 from rlviz.ui.progress import render_progress
 from rlviz.ui.state import link, models
 from rlviz.ui.text import escaped
+from rlviz.views.tables import skipped_table
 from rlviz.views.words import count, tuned_labels
 
 INTRODUCTION = """
@@ -119,15 +120,9 @@ def _render_link(pairs: Sequence[Pair]) -> None:
 
 
 def _render_skipped(shown: Sequence[PairResult]) -> None:
-    rows = [
-        {"tuned": r.tuned.label, "tensor": s.name, "reason": s.reason, "detail": s.detail}
-        for r in shown
-        for s in r.skipped
-    ]
+    rows = skipped_table(shown)
     if rows:
-        reasons = ", ".join(
-            f"{count} {reason}" for reason, count in Counter(str(row["reason"]) for row in rows).items()
-        )
+        reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(row["reason"] for row in rows).items())
         with st.popover(f"{len(rows)} skipped ({reasons})", type="tertiary"):
             st.dataframe(rows, hide_index=True)
 

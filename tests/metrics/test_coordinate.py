@@ -11,9 +11,7 @@ import pytest
 from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.errors import InvalidInput
 from rlviz.metrics import METRICS
-from rlviz.metrics import coordinate as shares
 from rlviz.metrics import coordinate_series as series
-from rlviz.metrics.norms import total_norm
 from rlviz.probes.coordinate import PROBE
 from rlviz.types import Lens, Measured, MetricParams, Record
 from tests.probes.test_coordinate import make_pair
@@ -82,7 +80,7 @@ def test_norms() -> None:
     ratio = np.linalg.norm(DELTA) / np.linalg.norm(BASE.astype(np.float64))
     assert value("relative_update_norm") == pytest.approx(ratio, rel=1e-12)
     assert value("max_abs_update") == abs(DELTA).max()
-    assert total_norm([MEASURED, OTHER], "update_norm_sq") == pytest.approx(
+    assert METRICS["update_norm"].pooled([MEASURED, OTHER], PARAMS) == pytest.approx(
         sqrt(value("update_norm") ** 2 + value("update_norm", OTHER) ** 2)
     )
 
@@ -148,7 +146,7 @@ def test_patch_is_sparse_or_dense_whichever_is_smaller() -> None:
     sparse, dense = measure(BASE, tuned), measure(BASE, (BASE.astype(np.float32) + 1).astype(BF16))
     assert value("patch_bytes", sparse) == 7 * (4 + 2)
     assert value("patch_bytes", dense) == BASE.size * 2
-    assert shares.total_patch_bytes([sparse, dense]) == 42 + BASE.size * 2
+    assert METRICS["patch_bytes"].pooled([sparse, dense], PARAMS) == 42 + BASE.size * 2
     assert METRICS["patch_ratio"].pooled([sparse, dense], PARAMS) == (42 + BASE.size * 2) / (BASE.size * 4)
 
 
