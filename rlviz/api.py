@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Literal, overload
+from typing import overload
 
 from rlviz import engine
+from rlviz.access import OWNER, Visitor
 from rlviz.engine import Plan, Request
 from rlviz.engine.plan import MIB, default_memory_bytes, default_workers, result_key
 from rlviz.engine.run import Report, silent
 from rlviz.errors import InvalidInput, NotFound
+from rlviz.opening import Model, identity, opened
 from rlviz.probes import PROBE_NAMES
 from rlviz.result import PairResult, load
-from rlviz.sources import Checkpoint, ModelRef, Pairing, pair, resolve
+from rlviz.sources import ModelRef, Pairing, pair
 from rlviz.sources.sanity import ancestor_notice
 from rlviz.store import Store
-from rlviz.types import ModelIdentity
-
-Model = str | Path | ModelRef
 
 
 def request(
@@ -51,14 +49,21 @@ def request(
     )
 
 
-def plan(base: Model, tuned: Model, *, store: Store | Path | str | None = None, wanted: Request | None = None) -> Plan:
+def plan(
+    base: Model,
+    tuned: Model,
+    *,
+    store: Store | Path | str | None = None,
+    wanted: Request | None = None,
+    visitor: Visitor = OWNER,
+) -> Plan:
     """What a comparison would read and how long it would take; reads headers only (about 100 kB per model).
 
     Raises
     ------
     InvalidInput, NotFound, Gated, Offline, UnsupportedCheckpoint, NothingComparable
     """
-    with _open(base) as base_side, _open(tuned) as tuned_side:
+    with opened(base, visitor) as base_side, opened(tuned, visitor) as tuned_side:
         return engine.plan(pair(base_side, tuned_side), _store(store), wanted or request())
 
 
@@ -74,6 +79,7 @@ def compare(
     workers: int | None = ...,
     report: Report = ...,
     cancel: Event | None = ...,
+    visitor: Visitor = ...,
 ) -> PairResult: ...
 @overload
 def compare(
@@ -87,6 +93,7 @@ def compare(
     workers: int | None = ...,
     report: Report = ...,
     cancel: Event | None = ...,
+    visitor: Visitor = ...,
 ) -> list[PairResult]: ...
 def compare(
     base: Model,
@@ -99,6 +106,7 @@ def compare(
     workers: int | None = None,
     report: Report = silent,
     cancel: Event | None = None,
+    visitor: Visitor = OWNER,
 ) -> PairResult | list[PairResult]:
     """Compare a tuned model (or several) with its base and keep the records.
 
@@ -122,6 +130,8 @@ def compare(
         Receives `Progress`, at most four times a second.
     cancel : threading.Event
         Set it to stop; what landed stays.
+    visitor : Visitor
+        On whose behalf the hub is asked; by default whoever runs the process.
 
     Returns
     -------
@@ -136,8 +146,8 @@ def compare(
     models: Sequence[Model] = tuned if several else [tuned]  # pyright: ignore[reportAssignmentType]
     kept = _store(store)
     with ExitStack() as stack:
-        base_side = stack.enter_context(_open(base, cancel))
-        pairings = [pair(base_side, stack.enter_context(_open(model, cancel))) for model in models]
+        base_side = stack.enter_context(opened(base, visitor, cancel))
+        pairings = [pair(base_side, stack.enter_context(opened(model, visitor, cancel))) for model in models]
         results = [compare_pairing(p, kept, wanted, report, cancel) for p in pairings]
     return results if several else results[0]
 
@@ -182,42 +192,12 @@ def with_ancestor_notice(result: PairResult) -> PairResult:
     return replace(result, notices=(*result.notices, notice)) if notice else result
 
 
-def locate(base: Model, tuned: Model, wanted: Request) -> str:
+def locate(base: Model, tuned: Model, wanted: Request, visitor: Visitor = OWNER) -> str:
     """The key under which the store keeps (or would keep) this comparison.
 
     Costs no network where both references carry a commit, one small request per hub model otherwise.
     """
-    return result_key(_identity(base), _identity(tuned), wanted)
-
-
-def hosted() -> bool:
-    """Whether this process serves visitors (`RLVIZ_MODE=hosted`): no local folders, no operator token."""
-    return os.environ.get("RLVIZ_MODE", "local") == "hosted"
-
-
-def _ref(model: Model) -> ModelRef:
-    if isinstance(model, Path):  # a relative Path is a folder, never a hub id
-        model = str(model) if model.is_absolute() else f"./{model}"
-    return model if isinstance(model, ModelRef) else ModelRef.parse(model, look_here=not hosted())
-
-
-def _open(model: Model, cancel: Event | None = None) -> Checkpoint:
-    return resolve(_ref(model), allow_local=not hosted(), token=_token(), cancel=cancel)
-
-
-def _token() -> str | Literal[False] | None:
-    return False if hosted() else None
-
-
-def _identity(model: Model) -> ModelIdentity:
-    ref = _ref(model)
-    if ref.kind == "hub":
-        from rlviz.sources.hub import peek
-
-        commit = (ref.revision or "") if ref.is_pinned else peek(ref, token=_token()).commit
-        return ModelIdentity(str(ref), str(ref.pinned(commit)), commit, 0, True)
-    with _open(ref) as checkpoint:
-        return checkpoint.identity
+    return result_key(identity(base, visitor), identity(tuned, visitor), wanted)
 
 
 def _store(store: Store | Path | str | None) -> Store:

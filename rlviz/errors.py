@@ -65,6 +65,12 @@ class NothingComparable(RlvizError):
     exit_code = 5
 
 
+class OverLimit(RlvizError):
+    """A host's limit stands in the way; the sentence names it."""
+
+    exit_code = 2
+
+
 class Cancelled(RlvizError):
     """Stopped on request; what had landed in the store stays there."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Side = Literal["base", "tuned"]
+Access = Literal["public", "gated", "private"]
 
 
 class Lens(StrEnum):
@@ -110,13 +111,18 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which checkpoint was read: the reference as typed, pinned by commit (hub) or fingerprint (local)."""
+    """Which checkpoint was read: the reference as typed, pinned by commit (hub) or fingerprint (local).
+
+    `access` is what the hub asked of whoever read it: results of a gated or private model are shown on a host only to
+    those who may read it themselves.
+    """
 
     ref: str
     pinned_ref: str
     commit: str
     nbytes: int
     shareable: bool
+    access: Access = "public"
 
     @property
     def label(self) -> str:

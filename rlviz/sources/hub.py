@@ -25,7 +25,7 @@ from rlviz.sources.ranges import HubReader
 from rlviz.sources.refs import ModelRef
 from rlviz.sources.refusals import ADAPTER_FILES, HubModel, explain, no_weights, offline_mode
 from rlviz.sources.transport import Patience, Setback, persist
-from rlviz.types import ModelIdentity, TensorMeta
+from rlviz.types import Access, ModelIdentity, TensorMeta
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -115,7 +115,8 @@ def open_hub(
     tensors = _tensors(ref, entries, weight_map)
     pinned = replace(ref, location=listing.model.repo_id, revision=listing.commit)
     nbytes = sum(listing.files[shard].size for shard in shards)
-    identity = ModelIdentity(str(ref), str(pinned), listing.commit, nbytes, shareable=True)
+    access: Access = "private" if listing.info.private else "gated" if listing.info.gated else "public"
+    identity = ModelIdentity(str(ref), str(pinned), listing.commit, nbytes, shareable=True, access=access)
     shard_ids = {shard: listing.files[shard].content_id for shard in shards}
     return Checkpoint(identity, tensors, shard_ids, reader, config, listing.card)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from rlviz import api
+from rlviz.access import hosted
 from rlviz.errors import RlvizError
 from rlviz.sources import ModelRef, resolve
 from rlviz.sources.refs import DEMO_NAMES
@@ -92,15 +92,15 @@ def _render_check(label: str, text: str) -> None:
 def checked(text: str) -> Check:
     """One look at a reference: a small request for a hub model, headers for a folder."""
     try:
-        ref = ModelRef.parse(text, look_here=not api.hosted())
+        ref = ModelRef.parse(text, look_here=not hosted())
         if ref.kind == "hub":
             from rlviz.sources.hub import peek
 
-            info = peek(ref, token=False if api.hosted() else None)
+            info = peek(ref, token=False if hosted() else None)
             known = [file_size(info.nbytes)] if info.nbytes else []
             words = " · ".join([*known, *([info.dtype] if info.dtype else []), f"commit {info.commit[:7]}"])
             return Check(True, words, info.base_model)
-        with resolve(ref, allow_local=not api.hosted()) as checkpoint:
+        with resolve(ref, allow_local=not hosted()) as checkpoint:
             dtypes = sorted({meta.dtype for meta in checkpoint.tensors.values()})
             size = file_size(checkpoint.identity.nbytes)
             return Check(True, f"{size} · {len(checkpoint.tensors)} tensors · {', '.join(dtypes)}")

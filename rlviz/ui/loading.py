@@ -9,9 +9,10 @@ from typing import Any
 import streamlit as st
 
 from rlviz import api
-from rlviz.engine.jobs import UNDER_WAY, Job, Jobs
+from rlviz.access import hosted
 from rlviz.engine.plan import Request
 from rlviz.errors import RlvizError
+from rlviz.jobs import UNDER_WAY, Job, Jobs
 from rlviz.result import PairResult, load
 from rlviz.sources import ModelRef
 from rlviz.store import Store
@@ -108,7 +109,7 @@ def pinned(pair: Pair) -> tuple[str, str]:
 def _pair(base: str, tuned: str) -> Pair:
     for text in (base, tuned):
         # A malformed reference is refused before anything is asked of the network.
-        ModelRef.parse(text, look_here=not api.hosted())
+        ModelRef.parse(text, look_here=not hosted())
     key = _located(base, tuned, request())
     return Pair(base, tuned, key, _result(key), jobs().get(key))
 

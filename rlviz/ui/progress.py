@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from rlviz.engine.jobs import UNDER_WAY, JobStatus
+from rlviz.jobs import UNDER_WAY, JobStatus
 from rlviz.result import load
 from rlviz.ui.controls import chosen_metric
 from rlviz.ui.loading import Pair, store

@@ -8,10 +8,10 @@ from math import isfinite
 import numpy as np
 import plotly.graph_objects as go
 
+from rlviz.published import KINDS, PublishedValue, published_range, published_values
 from rlviz.result import PairResult
 from rlviz.types import Lens, MetricParams
 from rlviz.views.figure import Plot, Row, blank
-from rlviz.views.published import KINDS, PublishedValue, published_range, published_values
 from rlviz.views.theme import ThemeName, figure_layout, tokens, tuned_colour
 from rlviz.views.words import LENS_SHORT, LENS_WORDS, percent, safe, sentences, tuned_labels
 

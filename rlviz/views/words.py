@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from rlviz.metrics import METRICS, Metric
+from rlviz.published import published_range, published_values
 from rlviz.result import PairResult
 from rlviz.types import Lens, MetricParams
 from rlviz.views.formats import (
@@ -27,7 +28,6 @@ from rlviz.views.formats import (
     shorten,
     times_chance,
 )
-from rlviz.views.published import published_range, published_values
 
 LENS_WORDS: dict[Lens, str] = {
     Lens.STORED: "as stored",

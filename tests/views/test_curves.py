@@ -12,10 +12,10 @@ from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS
 from rlviz.metrics.alignment import alignment_curve
 from rlviz.metrics.subspace import angle_curve, chance_angles
+from rlviz.published import published_values
 from rlviz.result import PairResult
 from rlviz.types import LENSES, Lens, MetricParams
 from rlviz.views.breakdown import linear_layers
-from rlviz.views.published import published_values
 from rlviz.views.words import percent
 from tests.views.pairs import Q0, base_weights, result_of, shapes, tuned_weights
 

@@ -1,55 +1,24 @@
-"""`python -m rlviz plan | compare | store`: the API from a shell. Results on stdout, progress on stderr."""
+"""`plan` and `compare`."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlviz.errors import InvalidInput, RlvizError
+from rlviz.cli.output import check_target, dumps, write
+from rlviz.errors import InvalidInput
 from rlviz.printed import plan_dict, plan_text, progress_bar, summary_text
 
 if TYPE_CHECKING:
     from rlviz.result import PairResult
-    from rlviz.store import Store
 
-CANCELLED = 130
 K_MAX = 128  # directions the spectrum records hold, see `engine.Request`
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0, 2, 3, 4, 5 or 130, see the README)."""
-    args = _parser().parse_args(argv)
-    try:
-        args.command(args)
-    except RlvizError as error:
-        print(f"rlviz: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("rlviz: cancelled; what had landed is kept. Run the same command to go on.", file=sys.stderr)
-        return CANCELLED
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
-        sys.stderr.close()
-        return 0
-    except OSError as error:  # a full disk, a missing permission: the object is in the error
-        print(
-            f"rlviz: {error.filename or 'file'}: {error.strerror or error}. Free it or give another path.",
-            file=sys.stderr,
-        )
-        return InvalidInput.exit_code
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m rlviz",
-        description="Where did post-training change a model's weights? BASE and TUNED are Hugging Face ids, URLs, "
-        "demo:base|rl|sft|sft_same, or folders written ./folder.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="plan | compare | store")
+def add_commands(commands: Any) -> None:
+    """Declare both commands; they share the options that say what is measured."""
     pair = argparse.ArgumentParser(add_help=False)
     pair.add_argument("base", metavar="BASE")
     pair.add_argument("--probes", default="coordinate,spectrum", help="comma-separated, default %(default)s")
@@ -71,21 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--quiet", action="store_true", help="no progress bar")
     compare.set_defaults(command=_compare)
 
-    store = commands.add_parser("store", help="list, show or remove kept results")
-    store.add_argument("action", choices=("list", "show", "remove"))
-    store.add_argument("key", metavar="KEY", nargs="?", help="key of a result, or how it begins")
-    store.add_argument("--store", metavar="DIR")
-    store.add_argument("--json", metavar="FILE", help="for show: write the result as JSON; - is stdout")
-    store.set_defaults(command=_store)
-    return parser
-
 
 def _plan(args: argparse.Namespace) -> None:
     from rlviz import api
 
     planned = api.plan(args.base, args.tuned, store=args.store, wanted=_wanted(args))
     if args.json:
-        _write(args.json, _dumps(plan_dict(planned)))
+        write(args.json, dumps(plan_dict(planned)))
     else:
         print(plan_text(planned))
 
@@ -124,12 +85,12 @@ def _compare(args: argparse.Namespace) -> None:
         )
     if args.json:
         objects = [r.to_dict(params) for r in results]
-        _write(args.json, _dumps(objects[0] if len(objects) == 1 else objects))
+        write(args.json, dumps(objects[0] if len(objects) == 1 else objects))
     if args.csv:
         import pandas as pd
 
         table = pd.concat([r.table(params).assign(tuned=r.tuned.pinned_ref) for r in results])
-        _write(args.csv, table.to_csv(index=False))
+        write(args.csv, table.to_csv(index=False))
     if args.arrays:
         _write_arrays(args.arrays, results)
     if "-" not in (args.json, args.csv):
@@ -142,40 +103,13 @@ def _check_compare(args: argparse.Namespace) -> None:
     if not 1 <= args.k <= K_MAX:
         raise InvalidInput(f"--k {args.k}", "is not a subspace rank that records hold", f"Give 1 to {K_MAX}.")
     for target in (args.json, args.csv, args.arrays):
-        _check_target(target)
+        check_target(target)
     if args.json == args.csv == "-":
         raise InvalidInput("--json - --csv -", "would mix two formats on stdout", "Write one of them to a file.")
     if args.arrays == "-":
         raise InvalidInput("--arrays -", "would print binary data", "Give a file.")
     if args.arrays and "spectrum" not in _probes(args.probes):
         raise InvalidInput("--arrays", "needs the spectrum probe", "Add --probes coordinate,spectrum.")
-
-
-def _store(args: argparse.Namespace) -> None:
-    from rlviz import api
-    from rlviz.store import Store
-    from rlviz.types import MetricParams
-
-    kept = Store(args.store)
-    if args.action == "list":
-        print("\n".join(_listed(kept)) or f"The store at {kept.root} is empty.")
-        return
-    if not args.key:
-        raise InvalidInput(f"store {args.action}", "needs the key of a result", "`store list` shows them.")
-    result = api.load_result(args.key, kept)
-    if args.action == "remove":
-        print(f"removed {result.key[:12]} and {kept.remove(result.key)} records that nothing else uses")
-    elif args.json:
-        _write(args.json, _dumps(result.to_dict(MetricParams())))
-    else:
-        print(summary_text(result, MetricParams()))
-
-
-def _listed(kept: Store) -> Iterator[str]:
-    for key, manifest in kept.results():
-        state = "" if manifest["complete"] else "  (unfinished)"
-        base, tuned = manifest["base"]["pinned_ref"], manifest["tuned"]["pinned_ref"]
-        yield f"{key[:12]}  {base} -> {tuned}  {len(manifest['tensors'])} tensors{state}"
 
 
 def _write_arrays(target: str, results: Sequence[PairResult]) -> None:
@@ -192,24 +126,3 @@ def _write_arrays(target: str, results: Sequence[PairResult]) -> None:
     if not arrays:
         raise InvalidInput(target, "there are no singular values to write", "Run with --probes coordinate,spectrum.")
     Path(target).write_bytes(save(arrays))
-
-
-def _check_target(target: str | None) -> None:
-    """Refuse an unwritable output before hours of work, not after."""
-    if not target or target == "-":
-        return
-    if Path(target).is_dir():
-        raise InvalidInput(target, "is a folder", "Give a file to write to.")
-    if not Path(target).absolute().parent.is_dir():
-        raise InvalidInput(target, "its folder does not exist", "Create the folder or give another file.")
-
-
-def _write(target: str, text: str) -> None:
-    if target == "-":
-        print(text)
-    else:
-        Path(target).write_text(text + "\n", encoding="utf-8")
-
-
-def _dumps(content: Any) -> str:
-    return json.dumps(content, indent=1, allow_nan=False)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlviz import api
-from rlviz.engine.jobs import UNDER_WAY, Job, Jobs
 from rlviz.errors import NotFound
+from rlviz.jobs import UNDER_WAY, Job, Jobs
 from tests.checkpoints import tiny_pair
 
 
@@ -111,7 +111,7 @@ def test_worker_ends_with_its_parent(tmp_path):
     base, tuned = tiny_pair(tmp_path)
     script = (
         "import json, subprocess, sys, time\n"
-        "from rlviz.engine.jobs import Jobs\n"
+        "from rlviz.jobs import Jobs\n"
         "job = Jobs().start('k', json.loads(sys.argv[1]))\n"
         "while job._process is None:\n    time.sleep(0.01)\n"
         "print(job._process.pid, flush=True)\n"
