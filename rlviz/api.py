@@ -161,6 +161,7 @@ def compare_pairing(
     result = load_result(planned.key, store)
     if not (store.result_path(planned.key) / "tensors.parquet").exists():
         store.write_table(planned.key, lambda path: result.table().to_parquet(path, index=False))
+        store.write_json(planned.key, "summary", result.summary())  # what a library lists without reading records
     return result
 
 
