@@ -14,7 +14,7 @@ app: $(VENV)/app warm
 
 # A link for the team: hub models and the demo only, no local folders, no error details.
 serve: $(VENV)/app warm
-	RLVIZ_MODE=hosted $(BIN)/python -m streamlit run app.py --server.address $(HOST) --server.port $(PORT) \
+	RLVIZ_MODE=hosted $(BIN)/python -m streamlit run asgi.py --server.address $(HOST) --server.port $(PORT) \
 		--server.headless true --client.showErrorDetails none
 
 test: $(VENV)/dev warm

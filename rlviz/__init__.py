@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rlviz.version import __version__ as __version__
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rlviz.api import compare as compare
     from rlviz.api import load_result as load_result
     from rlviz.api import plan as plan
+    from rlviz.api import preview as preview
     from rlviz.result import PairResult as PairResult
     from rlviz.sources import ModelRef as ModelRef
     from rlviz.types import Lens as Lens
@@ -25,12 +28,13 @@ _HOME = {
     "compare": "rlviz.api",
     "load_result": "rlviz.api",
     "plan": "rlviz.api",
+    "preview": "rlviz.api",
     "PairResult": "rlviz.result",
     "ModelRef": "rlviz.sources",
     "Lens": "rlviz.types",
     "MetricParams": "rlviz.types",
 }
-__all__ = ["Lens", "MetricParams", "ModelRef", "PairResult", "compare", "load_result", "plan"]
+__all__ = ["Lens", "MetricParams", "ModelRef", "PairResult", "compare", "load_result", "plan", "preview"]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,3 +44,18 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOME[name]), name)
+
+
+class _Package(ModuleType):
+    """`rlviz.preview` is the public call, and also a package of ours, which importing would put in its place."""
+
+    @property
+    def preview(self) -> Any:
+        return __getattr__("preview")
+
+    @preview.setter
+    def preview(self, package: ModuleType) -> None:
+        """The package stays what `import rlviz.preview` and `from rlviz.preview import …` find."""
+
+
+sys.modules[__name__].__class__ = _Package

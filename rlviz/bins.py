@@ -60,3 +60,9 @@ def ulp_bin_labels() -> list[str]:
     ['0', '1', '2', '3-4', '5-8']
     """
     return ["0", "1", "2", *(f"{2 ** (b - 2) + 1}-{2 ** (b - 1)}" for b in range(3, ULP_BINS))]
+
+
+def signed_ulp_labels() -> tuple[str, ...]:
+    """Labels of the ``2 * ULP_BINS - 1`` signed bins, in value order: "-32769-65536" over "0" to "+32769-65536"."""
+    names = ulp_bin_labels()
+    return (*(f"-{name}" for name in names[:0:-1]), names[0], *(f"+{name}" for name in names[1:]))

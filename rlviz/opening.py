@@ -30,9 +30,10 @@ def identity(model: Model, visitor: Visitor) -> ModelIdentity:
     """Which checkpoint that is: without network where the reference is pinned, one small request otherwise."""
     ref = reference(model)
     if ref.kind == "hub":
-        from rlviz.sources.hub import peek
+        from rlviz.sources.hub import OPENING, peek
 
-        commit = (ref.revision or "") if ref.is_pinned else peek(ref, token=token_for(ref.repo_id, visitor)).commit
+        token = token_for(ref.repo_id, visitor)
+        commit = (ref.revision or "") if ref.is_pinned else peek(ref, token=token, patience=OPENING).commit
         return ModelIdentity(str(ref), str(ref.pinned(commit)), commit, 0, True)
     with opened(ref, visitor) as checkpoint:
         return checkpoint.identity

@@ -62,11 +62,11 @@ def plan_text(planned: Plan) -> str:
     about = plan_dict(planned)
     base, tuned = about["base"], about["tuned"]
     lines = [
-        f"base   {base['pinned_ref']}  {_megabytes(base['nbytes'])}",
-        f"tuned  {tuned['pinned_ref']}  {_megabytes(tuned['nbytes'])}",
+        f"base   {base['pinned_ref']}  {size_text(base['nbytes'])}",
+        f"tuned  {tuned['pinned_ref']}  {size_text(tuned['nbytes'])}",
         f"{about['tensors_compared']} of {about['tensors_total']} tensors compared, "
-        f"{_megabytes(about['bytes_to_read'])} to read, about {about['seconds']:.0f} s, "
-        f"up to {_megabytes(about['memory_bytes'])} of memory",
+        f"{size_text(about['bytes_to_read'])} to read, about {about['seconds']:.0f} s, "
+        f"up to {size_text(about['memory_bytes'])} of memory",
     ]
     for name, probe in about["probes"].items():
         lines.append(f"  {name}: {probe['pending']} of {probe['steps']} tensors to do, about {probe['seconds']:.0f} s")
@@ -86,7 +86,7 @@ def progress_bar(quiet: bool) -> Generator[Callable[[Progress], None]]:
         bar.total = progress.steps_total
         bar.n = progress.steps_done
         bar.set_description_str(progress.state, refresh=False)
-        bar.set_postfix_str(f"{_megabytes(progress.bytes_read)} read {progress.last}", refresh=False)
+        bar.set_postfix_str(f"{size_text(progress.bytes_read)} read {progress.last}", refresh=False)
         bar.refresh()
 
     try:
@@ -113,5 +113,6 @@ def summary_text(result: PairResult, params: MetricParams) -> str:
     return "\n".join(lines)
 
 
-def _megabytes(nbytes: int) -> str:
+def size_text(nbytes: int) -> str:
+    """Bytes as people say them, in powers of ten."""
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+_REMEASURED = re.compile(r"re-measured ([\d.]+) in (\S+)")
+_TOLERANCE = re.compile(r"tolerance ([\d.e+-]+) column")
 
 KINDS = ("SFT", "RL", "preference")
 
@@ -35,6 +39,23 @@ class PublishedValue:
     def title(self) -> str:
         """The tuned model, or what the note calls it where no repository is known."""
         return self.tuned or self.note.split(" (")[0] or "unnamed model"
+
+    @property
+    def remeasured(self) -> tuple[float, str] | None:
+        """A second measurement of the same pair that the note mentions, and where it was published."""
+        found = _REMEASURED.search(self.note)
+        return (float(found[1]), found[2]) if found else None
+
+    @property
+    def tolerance(self) -> float | None:
+        """The absolute tolerance below which the paper counts an entry as unchanged; None: equal in bf16."""
+        found = _TOLERANCE.search(self.note)
+        return float(found[1]) if found else None
+
+    @property
+    def remark(self) -> str:
+        """What the note says besides `remeasured` and `tolerance`."""
+        return _TOLERANCE.sub("", _REMEASURED.sub("", self.note)).strip("; ")
 
 
 @cache

@@ -182,17 +182,21 @@ def load(store: Store, key: str) -> PairResult | None:
     manifest = store.read_json(key, "manifest")
     if manifest is None:
         return None
+    store.touch(key)
+    measured, whole = measured_tensors(store, manifest)
+    if manifest["complete"] and not whole and store.fetch(key):  # damaged or evicted here, and whole elsewhere
+        measured, whole = measured_tensors(store, manifest)
     provenance = store.read_json(key, "provenance")
     return PairResult(
         key=key,
-        base=ModelIdentity(**manifest["base"]),
-        tuned=ModelIdentity(**manifest["tuned"]),
-        measured=measured_tensors(store, manifest),
+        base=ModelIdentity.kept(manifest["base"]),
+        tuned=ModelIdentity.kept(manifest["tuned"]),
+        measured=measured,
         skipped=tuple(Skipped(**s) for s in manifest["skipped"]),
         notices=tuple(Notice(**n) for n in manifest["notices"]),
         provenance=Provenance(**provenance) if provenance else None,
         total=manifest["total"],
-        complete=manifest["complete"],
+        complete=manifest["complete"] and whole,
     )
 
 

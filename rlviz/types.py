@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Side = Literal["base", "tuned"]
-Access = Literal["public", "gated", "private"]
+Access = Literal["public", "gated", "private", "unknown"]
 
 
 class Lens(StrEnum):
@@ -113,8 +113,8 @@ class Notice:
 class ModelIdentity:
     """Which checkpoint was read: the reference as typed, pinned by commit (hub) or fingerprint (local).
 
-    `access` is what the hub asked of whoever read it: results of a gated or private model are shown on a host only to
-    those who may read it themselves.
+    `access` is what the hub asked of whoever read it: results of a model that is not known to be public are shown on a
+    host only to those who may read it themselves.
     """
 
     ref: str
@@ -123,6 +123,12 @@ class ModelIdentity:
     nbytes: int
     shareable: bool
     access: Access = "public"
+
+    @classmethod
+    def kept(cls, fields: Mapping[str, Any]) -> ModelIdentity:
+        """One that was written down; before access was noted, nobody knows what it was."""
+        noted: dict[str, Any] = {"access": "unknown", **fields}
+        return cls(**noted)
 
     @property
     def label(self) -> str:
@@ -196,3 +202,16 @@ class Provenance:
     workers: int
     machine: str
     probes: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpeed:
+    """What reading takes: ``latency_s + bytes / bytes_per_s`` per request, `connections` of them at a time."""
+
+    latency_s: float
+    bytes_per_s: float
+    connections: int
+
+    def seconds(self, nbytes: float, requests: float) -> float:
+        """Time for so many bytes in so many requests, the connections sharing them evenly."""
+        return (requests * self.latency_s + nbytes / self.bytes_per_s) / self.connections

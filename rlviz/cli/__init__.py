@@ -1,4 +1,4 @@
-"""`python -m rlviz plan | compare | store`: the API from a shell. Results on stdout, progress on stderr."""
+"""`python -m rlviz COMMAND`: the API from a shell. Results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rlviz.cli import compare, store
+from rlviz.cli import compare, preview, report, reproduce, store
 from rlviz.errors import InvalidInput, RlvizError
 
 CANCELLED = 130
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Where did post-training change a model's weights? BASE and TUNED are Hugging Face ids, URLs, "
         "demo:base|rl|sft|sft_same, or folders written ./folder.",
     )
-    commands = parser.add_subparsers(required=True, metavar="plan | compare | store")
-    for module in (compare, store):
+    commands = parser.add_subparsers(required=True, metavar="plan | compare | preview | report | reproduce | store")
+    for module in (compare, preview, report, reproduce, store):
         module.add_commands(commands)
     return parser

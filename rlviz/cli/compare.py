@@ -100,8 +100,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _check_compare(args: argparse.Namespace) -> None:
     """Refuse what cannot end well before anything is read."""
-    if not 1 <= args.k <= K_MAX:
-        raise InvalidInput(f"--k {args.k}", "is not a subspace rank that records hold", f"Give 1 to {K_MAX}.")
+    check_k(args.k)
     for target in (args.json, args.csv, args.arrays):
         check_target(target)
     if args.json == args.csv == "-":
@@ -110,6 +109,12 @@ def _check_compare(args: argparse.Namespace) -> None:
         raise InvalidInput("--arrays -", "would print binary data", "Give a file.")
     if args.arrays and "spectrum" not in _probes(args.probes):
         raise InvalidInput("--arrays", "needs the spectrum probe", "Add --probes coordinate,spectrum.")
+
+
+def check_k(k: int) -> None:
+    """Refuse a subspace rank that no record answers."""
+    if not 1 <= k <= K_MAX:
+        raise InvalidInput(f"--k {k}", "is not a subspace rank that records hold", f"Give 1 to {K_MAX}.")
 
 
 def _write_arrays(target: str, results: Sequence[PairResult]) -> None:

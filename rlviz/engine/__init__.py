@@ -1,6 +1,7 @@
 """Plans and runs comparisons: what to read in which order, under which memory, into which store."""
 
+from rlviz.engine.bulletin import Progress
 from rlviz.engine.plan import Plan, Request, Step, plan
-from rlviz.engine.run import Progress, run
+from rlviz.engine.run import run
 
 __all__ = ["Plan", "Progress", "Request", "Step", "plan", "run"]

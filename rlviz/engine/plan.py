@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,12 +14,15 @@ from rlviz.probes import PROBE_NAMES, Probe, probe_called
 from rlviz.probes.base import Cost, ProbeParams
 from rlviz.sources import Pairing
 from rlviz.store import Store
+from rlviz.store.documents import SCHEMA, content_key
+from rlviz.store.documents import result_key as stored_key
+from rlviz.store.fields import NOT_MEASURABLE
 from rlviz.store.load import BASE_PART
-from rlviz.store.store import content_key
-from rlviz.types import ModelIdentity, Notice, Skipped, TensorMatch, TensorMeta
+from rlviz.types import LinkSpeed, ModelIdentity, Notice, Record, Skipped, TensorMatch, TensorMeta
 
 MIB = 1 << 20
 # What a hosted CPU with a home connection reaches; replaced by the measured rate as soon as a run has one.
+READ_BYTES = 8 * MIB  # of one request over the network
 ASSUMED_BYTES_PER_S = {"remote": 40e6, "local": 1.5e9}
 
 
@@ -84,14 +87,20 @@ class Plan:
             return sum(compared_bytes(match) for match in {s.match.name: s.match for s in self.pending}.values())
         return sum(step.nbytes for step in self.pending)
 
-    def seconds(self, probe: str | None = None) -> float:
-        """Estimated wall seconds of computing (one probe or all) plus, for all, of reading."""
+    def seconds(self, probe: str | None = None, speed: LinkSpeed | None = None) -> float:
+        """Estimated wall seconds of computing (one probe or all) plus, for all, of reading.
+
+        `speed` is what a preview of the pair measured of the way to its files; an assumption stands in for it.
+        """
         steps = [s for s in self.pending if probe in (None, s.probe.name)]
         if not steps:
             return 0.0
         compute = max(sum(s.cost.seconds for s in steps) / self.request.workers, *(s.cost.seconds for s in steps))
-        rate = ASSUMED_BYTES_PER_S["remote" if self.remote else "local"]
-        return compute + (self.bytes_to_read / rate if probe is None else 0.0)
+        if probe is not None:
+            return compute
+        if speed and self.remote:
+            return compute + speed.seconds(self.bytes_to_read, self.bytes_to_read / READ_BYTES)
+        return compute + self.bytes_to_read / ASSUMED_BYTES_PER_S["remote" if self.remote else "local"]
 
     @property
     def memory_bytes(self) -> int:
@@ -131,24 +140,26 @@ def plan(pairing: Pairing, store: Store, request: Request) -> Plan:
         probe = probe_called(name)
         chosen, left_out = _within_limits(probe, [m for m in matches if probe.applies(m)], request)
         skipped += [*left_out, *_not_matrices(probe, matches)]
-        steps += [_step(probe, params, match, pairing, store) for match, params in chosen]
+        steps += [_step(probe, params, match, pairing) for match, params in chosen]
     identities = (pairing.base.identity, pairing.tuned.identity)
     remote = any(is_remote(i) for i in identities)
-    return Plan(result_key(*identities, request), pairing, request, tuple(steps), tuple(skipped), remote)
+    key = result_key(*identities, request)
+    return without_landed(Plan(key, pairing, request, tuple(steps), tuple(skipped), remote), store)
 
 
 def result_key(base: ModelIdentity, tuned: ModelIdentity, request: Request) -> str:
     """Name of the result: both commits and what was asked; needs no network when both refs are pinned."""
-    return content_key(
-        {
-            "base": [base.pinned_ref, base.commit],
-            "tuned": [tuned.pinned_ref, tuned.commit],
-            "probes": {name: probe_called(name).version for name in sorted(request.probes)},
-            "tensors": request.tensors,
-            "budget_s": request.budget_s,
-            "k_max": request.k_max,
-        }
-    )
+    return stored_key(as_dict(base), as_dict(tuned), asked(request))
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """What of a request the result depends on: its key is made from this, and its manifest says it."""
+    return {
+        "probes": {name: probe_called(name).version for name in sorted(request.probes)},
+        "tensors": request.tensors,
+        "budget_s": request.budget_s,
+        "k_max": request.k_max,
+    }
 
 
 def is_remote(identity: ModelIdentity) -> bool:
@@ -237,12 +248,12 @@ def _not_matrices(probe: Probe, matches: Iterable[TensorMatch]) -> list[Skipped]
     ]
 
 
-def _step(probe: Probe, params: ProbeParams, match: TensorMatch, pairing: Pairing, store: Store) -> Step:
+def _step(probe: Probe, params: ProbeParams, match: TensorMatch, pairing: Pairing) -> Step:
     base_id, tuned_id = pairing.base.tensor_id(match.base), pairing.tuned.tensor_id(match.tuned)
     about = {"probe": probe.name, "version": probe.version, "params": dict(params), "rows": match.rows}
     base_key = content_key({**about, "base": base_id, "part": "base"})
     key = content_key({**about, "base": base_id, "tuned": tuned_id})
-    return Step(match, probe, params, key, base_key, probe.cost(match, params), store.has(key))
+    return Step(match, probe, params, key, base_key, probe.cost(match, params), landed=False)
 
 
 def manifest(plan: Plan, skipped: Iterable[Skipped], complete: bool) -> dict[str, Any]:
@@ -254,8 +265,9 @@ def manifest(plan: Plan, skipped: Iterable[Skipped], complete: bool) -> dict[str
         if step.probe.keeps_base:
             own[f"{step.probe.name}{BASE_PART}"] = step.base_key
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "complete": complete,
+        "asked": asked(plan.request),
         "total": plan.total_tensors,
         "base": as_dict(plan.pairing.base.identity),
         "tuned": as_dict(plan.pairing.tuned.identity),
@@ -275,5 +287,21 @@ def as_dict(flat: ModelIdentity | TensorMeta | Skipped | Notice) -> dict[str, An
 
 
 def without_landed(plan: Plan, store: Store) -> Plan:
-    """The same plan with `landed` looked up afresh, for after a wait on another process's run."""
-    return replace(plan, steps=tuple(replace(s, landed=store.has(s.key)) for s in plan.steps))
+    """The same plan with `landed` looked up afresh, as after a wait on another process's run."""
+    kept = store.read_json(plan.key, "manifest") or {}
+    if not kept.get("complete") and store.fetch(plan.key):  # another host has finished it meanwhile
+        kept = store.read_json(plan.key, "manifest") or {}
+    hashes: Mapping[str, Any] = kept.get("hashes", {})
+    return replace(plan, steps=tuple(replace(s, landed=_landed(s, store, hashes)) for s in plan.steps))
+
+
+def _landed(step: Step, store: Store, hashes: Mapping[str, Any]) -> bool:
+    """Whether all that a step leaves behind is in the store and sound, what it keeps of the base included."""
+
+    def found(key: str) -> Record | None:
+        return store.get(key, hashes.get(key, (None,))[0])
+
+    record = found(step.key)
+    if record is None or record.probe == NOT_MEASURABLE or not step.probe.keeps_base:
+        return record is not None
+    return found(step.base_key) is not None

@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from threading import BoundedSemaphore, Event, Lock
+from threading import Event, Lock
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from rlviz.engine.feeds import ByteCount, Feed
+from rlviz.engine.batches import Batch, by_tensor, one_by_one
+from rlviz.engine.bulletin import Progress, Report, elsewhere, posted
+from rlviz.engine.feeds import ByteCount, LocalFeed, RemoteFeed, Sizes
 from rlviz.engine.memory import CancelCheck, MemoryBudget
-from rlviz.engine.plan import Plan, Step, compared_bytes, manifest, without_landed
+from rlviz.engine.plan import Plan, Step, manifest, without_landed
 from rlviz.probes.base import Fields, NotMeasurable, TensorPair
+from rlviz.sources.transport import connection_ceiling
 from rlviz.store import Store
+from rlviz.store.documents import SCHEMA
 from rlviz.store.fields import NOT_MEASURABLE, refusal
 from rlviz.types import Provenance, Record, Skipped
 from rlviz.version import __version__
 
 PROGRESS_INTERVAL_S = 0.25
-LOADERS = 2  # tensors being fetched over the network while the workers compute
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands. `eta_s` is None until something has been measured; `state` is one short phrase."""
-
-    state: str
-    steps_done: int
-    steps_total: int
-    bytes_read: int
-    bytes_total: int
-    elapsed_s: float
-    eta_s: float | None
-    last: str
-
-
-Report = Callable[[Progress], None]
+LOADERS = 4  # tensors, or batches of small ones, on their way over the network while the workers compute
 
 
 def silent(_: Progress) -> None:
@@ -75,10 +62,12 @@ def run(plan: Plan, store: Store, report: Report = silent, cancel: Event | None 
 
     def waiting() -> None:
         check()
-        report(Progress("waiting for another run of the same pair", 0, len(plan.steps), 0, 0, 0.0, None, ""))
+        other = elsewhere(store, plan.key) or Progress("", 0, len(plan.steps), 0, 0, 0.0, None, "")
+        state = f"another run of the same pair: {other.state or 'starting'}"
+        report(replace(other, state=state, elsewhere=True))
 
-    with store.lock(plan.key, waiting):
-        return _Run(without_landed(plan, store), store, report, cancel).finish()
+    with store.lock(plan.key, waiting), posted(store, plan.key, report) as told:
+        return _Run(without_landed(plan, store), store, told, cancel).finish()
 
 
 class _Run:
@@ -91,42 +80,47 @@ class _Run:
         self.started, self.clock = datetime.now(UTC), time.perf_counter()
         self.count = ByteCount()
         self.memory = MemoryBudget(plan.request.memory_bytes)
-        self.compute = BoundedSemaphore(plan.request.workers)
+        # Its threads keep a workspace each, so they are not those that wait for the network.
+        self.compute = ThreadPoolExecutor(plan.request.workers, thread_name_prefix="rlviz-compute")
+        self.fetchers = ThreadPoolExecutor(connection_ceiling(), thread_name_prefix="rlviz-fetch")
         self.lock = Lock()
         self.skipped = list(plan.skipped)
         self.cost_done = 0.0
         self.done = 0
         self.last = ""
         self.reported = 0.0
-        hold_bytes = plan.request.memory_bytes // (2 * (plan.request.workers + LOADERS))
-        self.feed = Feed(plan.pairing, plan.remote, hold_bytes, store.root / "spool", self.count, self.check)
+        self.feed = self._feed()
+
+    def _feed(self) -> LocalFeed | RemoteFeed:
+        plan = self.plan
+        if not plan.remote:
+            return LocalFeed(plan.pairing, self.count, self.check)
+        sizes = Sizes.within(plan.request.memory_bytes, plan.request.workers + LOADERS)
+        return RemoteFeed(plan.pairing, sizes, self.store.root / "spool", self.fetchers, self.count, self.check)
 
     def finish(self) -> tuple[Skipped, ...]:
         """Run all pending steps, then write manifest and provenance."""
         pending = self.plan.pending
-        if not pending and (self.store.read_json(self.plan.key, "manifest") or {}).get("complete"):
+        kept = self.store.read_json(self.plan.key, "manifest") or {}
+        if not pending and kept.get("complete") and kept.get("schema") == SCHEMA:
             return tuple({*self.skipped, *self._refused()})
         self._write_manifest(complete=False)
         if pending:
-            self._stream(self._groups(pending))
+            self._stream(self._batches(pending))
         self._write_manifest(complete=True)
         self._write_provenance()
         return tuple({*self.skipped, *self._refused()})
 
-    def _groups(self, pending: Sequence[Step]) -> list[tuple[Step, ...]]:
-        """Steps that share one reading: all probes of a tensor over the network, one probe otherwise."""
-        if not self.plan.remote:
-            return [(step,) for step in pending]
-        by_tensor: dict[str, list[Step]] = {}
-        for step in pending:
-            by_tensor.setdefault(step.match.name, []).append(step)
-        return [tuple(steps) for steps in by_tensor.values()]
+    def _batches(self, pending: Sequence[Step]) -> list[Batch]:
+        if isinstance(self.feed, LocalFeed):
+            return one_by_one(pending)
+        return by_tensor(pending, self.feed.sizes.small_bytes)
 
-    def _stream(self, groups: Sequence[tuple[Step, ...]]) -> None:
+    def _stream(self, batches: Sequence[Batch]) -> None:
         threads = self.plan.request.workers + (LOADERS if self.plan.remote else 0)
-        with threadpool_limits(1), ThreadPoolExecutor(threads, thread_name_prefix="rlviz") as pool:
+        with threadpool_limits(1), self.compute, ThreadPoolExecutor(threads, thread_name_prefix="rlviz") as pool:
             ended: SimpleQueue[Future[None]] = SimpleQueue()
-            futures = [pool.submit(self._group, group) for group in groups]
+            futures = [pool.submit(self._load, batch) for batch in batches]
             for future in futures:
                 future.add_done_callback(ended.put)
             try:
@@ -142,6 +136,8 @@ class _Run:
                 self.stop.set()
                 for future in futures:
                     future.cancel()
+                # not waited for: what is still on its way ends with its checkpoint, and nobody reads it
+                self.fetchers.shutdown(wait=False, cancel_futures=True)
         self._report("done", final=True)
 
     def _report(self, state: str, final: bool = False) -> None:
@@ -160,15 +156,17 @@ class _Run:
             )
         )
 
-    def _group(self, steps: tuple[Step, ...]) -> None:
-        match = steps[0].match
-        held = compared_bytes(match) if self.plan.remote else 0
-        need = max(step.cost.memory_bytes for step in steps) + min(held, self.feed.hold_bytes)
-        with self.memory.reserve(need, self.check), self.feed.open(match) as pair:
-            for step in steps:
-                with self.compute:
-                    self.check()
-                    self._step(step, pair)
+    def _load(self, batch: Batch) -> None:
+        """Open the batch's tensors, and have a worker measure them as soon as one is free."""
+        need = max(step.cost.memory_bytes for task in batch for step in task.steps)
+        with self.memory.reserve(need + self.feed.memory_bytes(batch), self.check), self.feed.open(batch) as pairs:
+            self.compute.submit(self._measure, batch, pairs).result()
+
+    def _measure(self, batch: Batch, pairs: Sequence[TensorPair]) -> None:
+        for task, pair in zip(batch, pairs, strict=True):
+            for step in task.steps:
+                self.check()
+                self._step(step, pair)
 
     def _step(self, step: Step, pair: TensorPair) -> None:
         try:
@@ -198,7 +196,7 @@ class _Run:
 
     def _write_manifest(self, *, complete: bool) -> None:
         ordered = sorted({*self.skipped, *self._refused()}, key=lambda s: (s.name, s.reason))
-        self.store.write_json(self.plan.key, "manifest", manifest(self.plan, ordered, complete))
+        self.store.write_manifest(self.plan.key, manifest(self.plan, ordered, complete))
 
     def _refused(self) -> Iterator[Skipped]:
         """What probes could not measure, in this run or an earlier one."""

@@ -1,151 +1,154 @@
-"""Runs asked of this process: one per result key, however many readers ask; one worker at a time, in order.
+"""The jobs of a host: asked, queued, run once however many ask, watched, cancelled, and resumed after a restart.
 
-One at a time, because a run already uses every core and the whole memory cap.
+The truth is the job files (`folder`), shared by all processes of the host. Each process has one `Jobs`, whose
+scheduler starts queued work where a place is free, takes over what a dead process left, and hears of cancels asked
+elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Event, Lock, Thread
-from typing import IO, Any, Literal
+import time
+from dataclasses import replace
+from typing import Self
 
-from rlviz import errors
-from rlviz.engine.run import Progress
-from rlviz.errors import Cancelled, RlvizError
-
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-UNDER_WAY: tuple[State, ...] = ("queued", "running")
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """A snapshot. `error` is set when `state` is failed."""
-
-    key: str
-    state: State
-    progress: Progress | None
-    error: RlvizError | None
-
-
-class Job:
-    """One run: the worker process it has or will have, and what that last said."""
-
-    def __init__(self, key: str, asked: Mapping[str, Any]) -> None:
-        self.key = key
-        self._asked = dict(asked)
-        self._lock = Lock()
-        self._status = JobStatus(key, "queued", None, None)
-        self._cancelled = Event()
-        self._process: subprocess.Popen[str] | None = None
-
-    def status(self) -> JobStatus:
-        """What is known now."""
-        with self._lock:
-            return self._status
-
-    def cancel(self) -> None:
-        """Take the run off the queue, or ask its worker to stop; what landed in the store stays."""
-        with self._lock:
-            self._cancelled.set()
-            if self._process is not None:
-                self._process.terminate()
-
-    def run(self) -> None:
-        """Start the worker and listen until it ends. Called once, by the registry's thread."""
-        with self._lock:
-            if not self._cancelled.is_set():
-                self._process = self._start()
-        if self._process is None:
-            self._set("cancelled")
-            return
-        self._set("running")
-        self._listen(self._process)
-
-    def _start(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rlviz.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # Set before any BLAS is loaded; `run` limits it again while it works.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-        stdin = _pipe(process.stdin)
-        stdin.write(json.dumps(self._asked) + "\n")
-        stdin.flush()  # kept open: the worker stops when it closes
-        return process
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        stderr: list[str] = []
-        drain = Thread(target=lambda: stderr.append(_pipe(process.stderr).read()), daemon=True)
-        drain.start()
-        for line in _pipe(process.stdout):
-            self._hear(json.loads(line))
-        code = process.wait()
-        drain.join()
-        if self.status().state not in UNDER_WAY:
-            return
-        if self._cancelled.is_set():  # stopped before it could say so
-            self._set("cancelled")
-            return
-        # Died without a word: killed, out of memory, or a bug of ours.
-        last = "".join(stderr).strip().splitlines()[-1:] or ["no message"]
-        problem = f"the worker process ended with code {code} ({last[0]})"
-        self._set("failed", error=RlvizError("comparison", problem, "What had landed is kept; run it again."))
-
-    def _hear(self, message: Mapping[str, Any]) -> None:
-        if "progress" in message:
-            self._set("running", progress=Progress(**message["progress"]))
-        elif "done" in message:
-            self._set("done")
-        elif "error" in message:
-            error = _error(message["error"])
-            self._set("cancelled" if isinstance(error, Cancelled) else "failed", error=error)
-
-    def _set(self, state: State, *, progress: Progress | None = None, error: RlvizError | None = None) -> None:
-        with self._lock:
-            self._status = JobStatus(self.key, state, progress or self._status.progress, error)
+from rlviz.access import OWNER, Visitor
+from rlviz.engine.bulletin import elsewhere
+from rlviz.jobs.admission import admit
+from rlviz.jobs.folder import Entry, Folder
+from rlviz.jobs.ledger import Ledger
+from rlviz.jobs.order import in_turn
+from rlviz.jobs.scheduler import Scheduler
+from rlviz.jobs.work import ALIVE, UNDER_WAY, JobStatus, Limits, Work
+from rlviz.store import Store
 
 
 class Jobs:
-    """The registry. Asking for a key that is queued or running joins it."""
+    """One process's hand on the jobs of its host. Thread-safe.
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._jobs: dict[str, Job] = {}
-        self._queue: SimpleQueue[Job] = SimpleQueue()
-        Thread(target=self._work, daemon=True).start()
+    Parameters
+    ----------
+    store : where results land and job files lie; the same for all processes that are to share jobs
+    limits : what the host allows, by default as the environment says
+    """
 
-    def start(self, key: str, asked: Mapping[str, Any]) -> Job:
-        """The job of that key if it is under way, or a new one (a finished or failed one is started afresh)."""
-        with self._lock:
-            job = self._jobs.get(key)
-            if job is None or job.status().state not in UNDER_WAY:
-                job = self._jobs[key] = Job(key, asked)
-                self._queue.put(job)
-            return job
+    def __init__(self, store: Store, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits.from_environment()
+        self._store = store
+        self._folder = Folder(store.root)
+        self._ledger = Ledger(self._folder.path)
+        self.scheduler = Scheduler(store, self._folder, self._ledger, self.limits)
 
-    def get(self, key: str) -> Job | None:
-        """The latest job of that key in this process."""
-        return self._jobs.get(key)
+    def __enter__(self) -> Self:
+        return self
 
-    def _work(self) -> None:
-        while True:
-            self._queue.get().run()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
+    def close(self) -> None:
+        """Stop this process's workers; their jobs go on where another process, or the next start, finds them."""
+        self.scheduler.close()
+        self._folder.close()
 
-def _pipe(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None  # all three are opened with PIPE
-    return stream
+    def ask(self, work: Work, visitor: Visitor = OWNER, watcher: str = "") -> JobStatus:
+        """Queue the work, or join it where it is under way already.
 
+        What waits for its visitor goes on with this one's token: whether they may read both models is for the caller
+        to have checked.
 
-def _error(said: Mapping[str, Any]) -> RlvizError:
-    kind: type[RlvizError] = getattr(errors, said["type"], RlvizError)
-    return kind(*said["args"])
+        Raises
+        ------
+        OverLimit
+            Naming the host's limit that stands in the way. Joining is never refused.
+        InvalidInput
+            Where the store's folder cannot be written.
+        """
+        with self._folder.transaction():
+            entries = self._folder.entries()
+            entry = next((e for e in entries if e.key == work.key and e.state in ALIVE), None)
+            if entry is None:
+                admit(work, visitor.name, entries, self._ledger, self.limits)
+                entry = Entry(work, visitor.name, "queued", time.time(), time.time())
+            # Asked to stop and wanted again before it had: it goes on as soon as it has stopped.
+            self._folder.write(self._with_token(replace(entry, stop=False), visitor))
+        if watcher:
+            self._folder.beat(work.key, watcher)
+        self.scheduler.wake()
+        status = self.status(work.key)
+        assert status is not None  # just written
+        return status
+
+    def status(self, key: str) -> JobStatus | None:
+        """How the job stands; also a run of that pair that some other program on this host makes. None: neither."""
+        entry = self._folder.read(key)
+        if entry is None or entry.state not in UNDER_WAY:
+            other = elsewhere(self._store, key)
+            if other is not None:
+                return JobStatus(key, "compare", "running", progress=other)
+        return None if entry is None else self._status(entry)
+
+    def watch(self, key: str, watcher: str) -> JobStatus | None:
+        """`status`, and a sign that this watcher looks: call it at every poll."""
+        status = self.status(key)
+        if status is not None and status.state in ALIVE:
+            self._folder.beat(key, watcher)
+        return status
+
+    def may_cancel(self, key: str, visitor: Visitor, watcher: str) -> bool:
+        """Whether it is theirs to stop: they started it, or nobody else looks at it."""
+        entry = self._folder.read(key)
+        return entry is not None and self._is_theirs(entry, visitor, watcher)
+
+    def cancel(self, key: str, visitor: Visitor, watcher: str) -> bool:
+        """Stop the job where `may_cancel`; what landed in the store stays. Says whether it was theirs to stop."""
+        with self._folder.transaction():
+            entry = self._folder.read(key)
+            if entry is None or not self._is_theirs(entry, visitor, watcher):
+                return False
+            stopped = entry if entry.state == "running" else entry.to("cancelled")
+            self._folder.write(replace(stopped, stop=True))
+        self.scheduler.wake()
+        return True
+
+    def _is_theirs(self, entry: Entry, visitor: Visitor, watcher: str) -> bool:
+        if entry.state not in ALIVE:
+            return False
+        return entry.visitor == visitor.name or self._folder.is_last(entry.key, watcher)
+
+    def _status(self, entry: Entry) -> JobStatus:
+        runner = self.scheduler.runner(entry.key)
+        progress = None
+        if entry.state == "running":
+            progress = runner.heard.progress if runner else elsewhere(self._store, entry.key)
+        return JobStatus(
+            entry.key,
+            entry.work.kind,
+            entry.state,
+            ahead=self._ahead(entry) if entry.state == "queued" else 0,
+            progress=progress,
+            rounds=max(runner.heard.rounds if runner else 0, entry.rounds),
+            error=entry.error,
+            expected_s=entry.work.expected_s,
+            watchers=len(self._folder.watchers(entry.key)),
+            stopping=entry.stop and entry.state == "running",
+        )
+
+    def _ahead(self, entry: Entry) -> int:
+        kind = entry.work.kind
+        lane = [e for e in self._folder.entries() if e.work.kind == kind]
+        running = sum(e.state == "running" for e in lane)
+        keys = [e.key for e in in_turn(lane, self._ledger.last_turn_s)]
+        place = keys.index(entry.key) if entry.key in keys else 0  # it may have started meanwhile
+        return place + (running if running >= self.limits.slots(kind) else 0)
+
+    def _with_token(self, entry: Entry, visitor: Visitor) -> Entry:
+        """The job as it goes on, now that this visitor is here with or without a token of their own.
+
+        A token that is needed is kept in this process's memory, and the file says which process that is.
+        """
+        if visitor.token is not None:
+            self.scheduler.remember(entry.key, visitor)
+        if not entry.work.needs_token or entry.state == "running":
+            return entry
+        if visitor.token is not None:
+            return replace(entry.to("queued"), process=self._folder.process)
+        return entry if entry.process else entry.to("waiting")

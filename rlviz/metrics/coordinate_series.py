@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.bins import ETA_EDGES, TAU_EDGES, ULP_BINS, block_edges, ulp_bin_labels
+from rlviz.bins import ETA_EDGES, TAU_EDGES, ULP_BINS, block_edges, signed_ulp_labels
 from rlviz.metrics.coordinate import float_fields, record_fields
 from rlviz.metrics.dispersion import profile
 from rlviz.types import Measured
@@ -92,10 +92,8 @@ def ulp_histogram(group: Iterable[Measured]) -> UlpHistogram | None:
     pooled = _pooled(group, "ulp_counts", "n")
     if pooled is None:
         return None
-    names = ulp_bin_labels()
-    labels = (*(f"-{name}" for name in names[:0:-1]), names[0], *(f"+{name}" for name in names[1:]))
     assert pooled[0].size == 2 * ULP_BINS - 1
-    return UlpHistogram(labels, pooled[0], int(pooled[1]))
+    return UlpHistogram(signed_ulp_labels(), pooled[0], int(pooled[1]))
 
 
 def flip_rate_by_exponent(group: Iterable[Measured]) -> FlipRate | None:

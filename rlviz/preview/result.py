@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from rlviz.types import Lens, ModelIdentity, Notice, Skipped, TensorMatch
+from rlviz.types import Lens, LinkSpeed, ModelIdentity, Notice, Skipped, TensorMatch
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number with its 95 % interval, ``low <= estimate <= high``; NaN where undefined.
 
-    The interval has zero width only where everything was read.
+    The interval has zero width only where everything was read. `high` is infinite where nothing bounds the number:
+    a norm of which too little was read.
     """
 
     estimate: float
@@ -65,15 +66,6 @@ class TensorPreview:
     sampled: Sampled
 
 
-@dataclass(frozen=True, slots=True)
-class LinkSpeed:
-    """What reading took: ``latency_s + bytes / bytes_per_s`` per request, `connections` of them at a time."""
-
-    latency_s: float
-    bytes_per_s: float
-    connections: int
-
-
 Stopped = Literal["budget", "target", "asked", "everything read", "under way"]
 
 
@@ -115,3 +107,16 @@ class Preview:
     def complete(self) -> bool:
         """Whether no round is still to come."""
         return self.stopped != "under way"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON object (schema 1); undefined and unbounded numbers are None."""
+        from rlviz.preview.document import to_dict
+
+        return to_dict(self)
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> Preview:
+        """The preview that `to_dict` was asked of."""
+        from rlviz.preview.document import from_dict
+
+        return from_dict(content)

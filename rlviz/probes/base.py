@@ -97,10 +97,14 @@ class TensorPair:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What running a probe on one pair takes, for the plan: peak bytes in memory and seconds on one core."""
+    """What running a probe on one pair takes, for the plan: peak bytes in memory and seconds on one core.
+
+    `rereads` are the sides that it reads more than once or out of order; over a network, the others are not kept.
+    """
 
     memory_bytes: int
     seconds: float
+    rereads: frozenset[Side] = frozenset({"base", "tuned"})
 
 
 class Probe(Protocol):

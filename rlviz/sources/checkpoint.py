@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,10 @@ class ByteReader(Protocol):
 
     def read_into(self, shard: str, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from byte `offset` of `shard`, wholly or raise an `RlvizError`."""
+        ...
+
+    def read_ranges(self, shard: str, ranges: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer from its byte offset of `shard`; over a network all at once, neighbours merged."""
         ...
 
     def close(self) -> None:

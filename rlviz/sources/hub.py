@@ -24,7 +24,7 @@ from rlviz.sources.layout import INDEX, SINGLE, parse_index, tensors_by_shard
 from rlviz.sources.ranges import HubReader
 from rlviz.sources.refs import ModelRef
 from rlviz.sources.refusals import ADAPTER_FILES, HubModel, explain, no_weights, offline_mode
-from rlviz.sources.transport import Patience, Setback, persist
+from rlviz.sources.transport import Patience, Setback, lasting_patience, persist
 from rlviz.types import Access, ModelIdentity, TensorMeta
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _HEADER_GUESS_BYTES = 64 * 1024  # holds the whole header of a single-file model
 _BYTES_PER_ENTRY = 120  # of a header, beside the tensor's name
 _HEADERS_AT_ONCE = 8
 _LONGEST_SILENCE_S = 20.0  # of a rate limit while a model is opened; beyond it, say so and let the person decide
+OPENING = Patience()
 # someone watches the text field
 _TYPING = Patience(attempts=2, first_wait_s=0.2, longest_rate_limit_s=1.0, connect_s=3.0, read_s=6.0)
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
@@ -98,7 +99,7 @@ def open_hub(
     cancel : threading.Event, optional
         Once set, reads under way end in `Cancelled`.
     patience : Patience, optional
-        How long to try.
+        How long to try; by default five times to open the model, and then as `lasting_patience` says.
 
     Raises
     ------
@@ -107,9 +108,10 @@ def open_hub(
     UnsupportedCheckpoint
         Where there are no safetensors weights, or they are broken.
     """
-    listing = _list(ref, token, endpoint, patience or Patience(), cancel)
+    opening, reading = patience or OPENING, patience or lasting_patience()
+    listing = _list(ref, token, endpoint, opening, cancel)
     sizes = {path: file.size for path, file in listing.files.items()}
-    reader = HubReader(listing.model, listing.commit, sizes, cancel=cancel, patience=patience)
+    reader = HubReader(listing.model, listing.commit, sizes, cancel=cancel, patience=opening)
     shards, weight_map = _shards(listing, ref, reader)
     config, entries = _config_and_headers(listing, ref, reader, shards, weight_map)
     tensors = _tensors(ref, entries, weight_map)
@@ -117,16 +119,23 @@ def open_hub(
     nbytes = sum(listing.files[shard].size for shard in shards)
     access: Access = "private" if listing.info.private else "gated" if listing.info.gated else "public"
     identity = ModelIdentity(str(ref), str(pinned), listing.commit, nbytes, shareable=True, access=access)
+    reader.patience = reading
     shard_ids = {shard: listing.files[shard].content_id for shard in shards}
     return Checkpoint(identity, tensors, shard_ids, reader, config, listing.card)
 
 
-def peek(ref: ModelRef, *, token: str | Literal[False] | None = None, endpoint: str | None = None) -> HubInfo:
-    """What the hub says about a model, in one request and a few seconds at most; raises as `open_hub` does.
+def peek(
+    ref: ModelRef,
+    *,
+    token: str | Literal[False] | None = None,
+    endpoint: str | None = None,
+    patience: Patience = _TYPING,
+) -> HubInfo:
+    """What the hub says about a model, in one request and by default a few seconds; raises as `open_hub` does.
 
     A gated model is seen here without its licence: `gated` says that reading it may be refused.
     """
-    listing = _list(ref, token, endpoint, _TYPING)
+    listing = _list(ref, token, endpoint, patience)
     names = _names_in(listing.files, ref.subfolder)
     weights = [names[name] for name in names if name.endswith(".safetensors") and name not in ADAPTER_FILES]
     if SINGLE in names:

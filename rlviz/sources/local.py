@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -80,6 +80,11 @@ class LocalReader:
             if got == 0:
                 self._truncated(shard, offset)
             view, offset = view[got:], offset + got
+
+    def read_ranges(self, shard: str, ranges: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer from its byte offset, in file order."""
+        for offset, buffer in sorted(ranges, key=lambda entry: entry[0]):
+            self.read_into(shard, offset, buffer)
 
     def close(self) -> None:
         """Close every file as soon as no read is under way; a later read opens it again."""

@@ -6,10 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import httpx2
+import urllib3
 
 from rlviz.errors import Gated, InvalidInput, NotFound, Offline, RlvizError, Unavailable, UnsupportedCheckpoint
+from rlviz.mode import hosted
 from rlviz.sources.refs import ModelRef
 from rlviz.sources.transport import Setback
 
@@ -39,10 +42,12 @@ class HubModel:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
-def unreachable(model: HubModel, url: str, error: httpx2.TransportError) -> Setback:
+def unreachable(model: HubModel, url: str, error: Exception) -> Setback:
     """The network failed on the way to `url`, of which only the host is told: the rest may be a signed link."""
-    problem = f"{httpx2.URL(url).host} cannot be reached ({type(error).__name__})"
-    return Setback(Offline(model.ref, problem, "Check the connection and try again, or give a local folder."))
+    problem = f"{urlsplit(url).hostname} cannot be reached ({type(error).__name__})"
+    return Setback(
+        Offline(model.ref, problem, "Check the connection and try again, or give a local folder."), outage=True
+    )
 
 
 def busy(model: HubModel, status: int, headers: Mapping[str, str]) -> Setback:
@@ -50,9 +55,12 @@ def busy(model: HubModel, status: int, headers: Mapping[str, str]) -> Setback:
     wait_s = _asked_wait_s(headers)
     if status == 429:
         when = f"in {wait_s:.0f} s" if wait_s else "in a few minutes"
-        step = f"Try again {when}" + ("." if model.token else ", or set HF_TOKEN: with a token the limit is higher.")
-        return Setback(Unavailable(model.ref, "the hub limits the rate of requests (429)", step), wait_s)
-    return Setback(Unavailable(model.ref, f"the hub keeps answering {status}", "Try again in a few minutes."), wait_s)
+        step = f"Try again {when}" + (
+            "." if model.token else f", or {_token_step()}: with a token the limit is higher."
+        )
+        return Setback(Unavailable(model.ref, "the hub limits the rate of requests (429)", step), wait_s, outage=True)
+    problem = f"the hub keeps answering {status}"
+    return Setback(Unavailable(model.ref, problem, "Try again in a few minutes."), wait_s, outage=True)
 
 
 def offline_mode(ref: str) -> Offline:
@@ -60,13 +68,15 @@ def offline_mode(ref: str) -> Offline:
     return Offline(ref, "the hub is not asked while HF_HUB_OFFLINE is set", "Unset it, or give a local folder.")
 
 
-def raise_for_hub(model: HubModel, response: httpx2.Response) -> None:
+def raise_for_hub(model: HubModel, url: str, response: urllib3.BaseHTTPResponse) -> None:
     """Return for an answer or a redirect of the hub; else raise a `Setback` or the error with the next step."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import hf_raise_for_status
 
+    # its status and headers in the type that the hub's client tells refusals apart by
+    told = httpx2.Response(response.status, headers=dict(response.headers), request=httpx2.Request("GET", url))
     try:
-        hf_raise_for_status(response)
+        hf_raise_for_status(told)
         return
     except HfHubHTTPError as refusal:
         error = explain(model, refusal)
@@ -94,10 +104,10 @@ def _by_code(model: HubModel, error: Exception) -> RlvizError | None:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        step = f"Accept the licence at {model.page} and set HF_TOKEN to a token of the account that did."
+        step = f"Accept the licence at {model.page} and {_token_step()}, both with the same account."
         return Gated(model.ref, "the model is gated: its licence must be accepted first", step)
     if isinstance(error, errors.RepositoryNotFoundError):
-        may_read = "check that the token may read it" if model.token else "for a private model set HF_TOKEN"
+        may_read = "check that the token may read it" if model.token else f"for a private model {_token_step()}"
         problem = "this model does not exist on the hub, or is private, or needs a token"
         return NotFound(model.ref, problem, f"Check the spelling; {may_read}.")
     if isinstance(error, errors.RevisionNotFoundError):
@@ -115,9 +125,19 @@ def _by_status(model: HubModel, response: httpx2.Response) -> RlvizError | Setba
     if status in TRANSIENT_STATUS:
         return busy(model, status, response.headers)
     if status in {401, 403}:
-        step = "Check HF_TOKEN, or unset it to read public models." if model.token else "Set HF_TOKEN."
+        if not model.token:
+            step = f"For a private or gated model {_token_step()}."
+        elif hosted():
+            step = "Sign out, or sign in with another account."
+        else:
+            step = "Check HF_TOKEN, or unset it to read public models."
         return Unavailable(model.ref, f"the hub refuses access ({status})", step)
     return Unavailable(model.ref, f"the hub answers {status}", "Try again later, or give a local folder.")
+
+
+def _token_step() -> str:
+    """How whoever reads the sentence gives a token: on a host, that is not whoever runs it."""
+    return "sign in or paste a token" if hosted() else "set HF_TOKEN"
 
 
 def _asked_wait_s(headers: Mapping[str, str]) -> float | None:

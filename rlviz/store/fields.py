@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from rlviz.store.seal import UNSEALED, sealed
 from rlviz.types import Record
 
 # One key only: safetensors writes its metadata map in no fixed order, and records must be byte-identical.
 _HEADER = "rlviz"
-
+_DTYPES = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64"})
 
 NOT_MEASURABLE = "not measurable"  # the probe's name in a record that only says why there is none
 
@@ -48,23 +49,32 @@ class StoredFields(Mapping[str, NDArray[np.generic]]):
         return len(self._names)
 
 
-def record_bytes(record: Record) -> bytes:
-    """The file's content: a function of the record alone."""
+def record_bytes(record: Record, key: str) -> bytes:
+    """The file's content: a function of the record and its key alone, sealed (see `rlviz.store.seal`)."""
     about = {
+        "key": key,
+        "sha256": UNSEALED,
         "tensor": record.tensor,
         "probe": record.probe,
         "version": record.version,
         "params": dict(record.params),
     }
     arrays = {name: np.asarray(field, order="C") for name, field in record.fields.items()}
-    return save(arrays, metadata={_HEADER: json.dumps(about, sort_keys=True)})
+    return sealed(save(arrays, metadata={_HEADER: json.dumps(about, sort_keys=True)}))
 
 
-def read_record(path: Path) -> Record | None:
-    """The record in a file; None where the file is absent, torn or not ours."""
+def read_record(path: Path, key: str) -> Record | None:
+    """The record in a file; None where the file is absent, torn, not ours or another record's.
+
+    Does not hash: see `rlviz.store.seal`.
+    """
     try:
         file = safe_open(path, framework="numpy")
-        about: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        names: list[str] = file.keys()
+        about: Any = json.loads((file.metadata() or {})[_HEADER])
+        tensor, probe, version, params = (about[name] for name in ("tensor", "probe", "version", "params"))
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None
-    return Record(about["tensor"], about["probe"], about["version"], about["params"], StoredFields(file))
+    if about.get("key", key) != key or any(file.get_slice(name).get_dtype() not in _DTYPES for name in names):
+        return None
+    return Record(tensor, probe, version, params, StoredFields(file))

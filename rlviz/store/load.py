@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,24 +15,39 @@ from rlviz.types import Measured, Record, TensorMatch, TensorMeta
 BASE_PART = ".base"
 
 
-def measured_tensors(store: Store, manifest: Mapping[str, Any]) -> tuple[Measured, ...]:
-    """Every compared tensor with the records that are in the store, in the manifest's order."""
-    return tuple(_measured(store, entry) for entry in manifest["tensors"])
+def measured_tensors(store: Store, manifest: Mapping[str, Any]) -> tuple[tuple[Measured, ...], bool]:
+    """Every compared tensor with the sound records that are in the store, in the manifest's order.
+
+    The second value says whether those are all: a record that was damaged or evicted is to be measured again.
+    """
+    hashes: Mapping[str, Any] = manifest.get("hashes", {})
+
+    def found(key: str) -> Record | None:
+        return store.get(key, hashes.get(key, (None,))[0])
+
+    landed = [_landed(found, entry["records"]) for entry in manifest["tensors"]]
+    measured = tuple(_measured(entry, records) for entry, records in zip(manifest["tensors"], landed, strict=True))
+    return measured, all(None not in records.values() for records in landed)
 
 
-def _measured(store: Store, entry: Mapping[str, Any]) -> Measured:
-    match = TensorMatch(_meta(entry["base"]), _meta(entry["tuned"]), entry["rows"])
-    keys: Mapping[str, str] = entry["records"]
-    records: dict[str, Record] = {}
+def _landed(found: Callable[[str], Record | None], keys: Mapping[str, str]) -> dict[str, Record | None]:
+    """Each probe's record, the base's part merged in; None where either is not there."""
+    records: dict[str, Record | None] = {}
     for probe, key in keys.items():
-        record = None if probe.endswith(BASE_PART) else store.get(key)
-        if record is None or record.probe == NOT_MEASURABLE:
+        if probe.endswith(BASE_PART):
             continue
-        base = store.get(keys[probe + BASE_PART]) if probe + BASE_PART in keys else None
-        if base is not None:
-            record = replace(record, fields=ChainMap(record.fields, base.fields))  # pyright: ignore[reportArgumentType]
+        record = found(key)
+        if record is not None and record.probe != NOT_MEASURABLE and probe + BASE_PART in keys:
+            base = found(keys[probe + BASE_PART])
+            record = base and replace(record, fields=ChainMap(record.fields, base.fields))  # pyright: ignore[reportArgumentType]
         records[probe] = record
-    return Measured(match, records)
+    return records
+
+
+def _measured(entry: Mapping[str, Any], records: Mapping[str, Record | None]) -> Measured:
+    match = TensorMatch(_meta(entry["base"]), _meta(entry["tuned"]), entry["rows"])
+    measured = {probe: r for probe, r in records.items() if r is not None and r.probe != NOT_MEASURABLE}
+    return Measured(match, measured)
 
 
 def _meta(entry: Mapping[str, Any]) -> TensorMeta:

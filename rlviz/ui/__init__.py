@@ -4,7 +4,9 @@ from rlviz.ui.controls import chosen_metric
 from rlviz.ui.errors import sentences_for_errors
 from rlviz.ui.frame import render_frame
 from rlviz.ui.inputs import render_inputs
+from rlviz.ui.library import render_library
 from rlviz.ui.loading import comparison, results
+from rlviz.ui.permalink import open_link
 from rlviz.ui.picker import picked_matrix, picked_tensor
 from rlviz.ui.routing import require_router, routed
 from rlviz.ui.show import (
@@ -21,6 +23,7 @@ from rlviz.ui.state import params
 __all__ = [
     "chosen_metric",
     "comparison",
+    "open_link",
     "params",
     "picked_matrix",
     "picked_tensor",
@@ -28,6 +31,7 @@ __all__ = [
     "render_frame",
     "render_heatmap",
     "render_inputs",
+    "render_library",
     "render_masters_note",
     "render_methods",
     "render_plot",

@@ -6,7 +6,7 @@ widget that is not drawn, or that moves in the page, takes its parameter out of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import streamlit as st
@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS, Metric
 from rlviz.types import LENSES
-from rlviz.ui.state import DEFAULTS, LINEAR, choice
+from rlviz.ui.state import BUDGETS_MIN, DEFAULTS, LINEAR, RESULT, choice, edge_texts
 
 # No `format_func` on any of these: a bound widget writes what it displays, and reads back only that.
 _BY_TITLE = {metric.title: metric for metric in METRICS.values()}
 K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
 
 
-def render_controls(page: str) -> None:
-    """One row: the controls this page's figures answer to."""
-    shown = PAGE_CONTROLS[page]
+def render_controls(shown: Collection[str]) -> None:
+    """One row of the controls named, see `PAGE_CONTROLS`."""
     # The wrapper holds the width: hiding the container alone would leave a gap.
     hidden = ", ".join(f"div:has(> .st-key-control_{key})" for key in _CONTROLS if key not in shown)
     if hidden:
@@ -86,14 +85,28 @@ def _k() -> None:
     )
 
 
+def _budget() -> None:
+    st.selectbox(
+        "Time budget for spectra",
+        list(BUDGETS_MIN),
+        key="budget",
+        bind="query-params",
+        help="Matrices beyond it get leading directions only, or are listed as skipped.",
+    )
+
+
 def _threshold(key: str, label: str, edges: NDArray[np.float64]) -> Callable[[], None]:
-    # Three digits name every edge exactly, so the text turns back into the edge itself.
-    options = [f"{edge:.3g}" for edge in edges]
+    options = edge_texts(edges)
 
     def draw() -> None:
         st.select_slider(label, options, value=DEFAULTS[key], key=key, bind="query-params")
 
     return draw
+
+
+def _result() -> None:
+    """Never on view: a link says by it which kept results it means, see `permalink`."""
+    st.text_input("Kept results", key=RESULT, bind="query-params", label_visibility="collapsed")
 
 
 _CONTROLS: Mapping[str, tuple[int, Callable[[], None]]] = {
@@ -103,12 +116,17 @@ _CONTROLS: Mapping[str, tuple[int, Callable[[], None]]] = {
     "coverage": (190, _coverage),
     "eta": (340, _threshold("eta", "η (tolerance relative to the larger weight)", ETA_EDGES)),
     "tau": (340, _threshold("tau", "τ (absolute tolerance)", TAU_EDGES)),
+    "budget": (200, _budget),
+    RESULT: (100, _result),
 }
+ESTIMATE_CONTROLS = ("lens",)  # of any page as long as there is nothing but an estimate to show
+RUN_CONTROLS = ("budget",)  # while an exact run could be started
 PAGE_CONTROLS: Mapping[str, tuple[str, ...]] = {
     "Compare": ("metric", "lens", "k", "coverage"),
     "Sparsity": ("lens", "coverage"),
     "Precision": ("lens", "coverage", "eta", "tau"),
     "Spectra": (),
     "Angles": ("k",),
+    "Library": (),
     "Methods": (),
 }

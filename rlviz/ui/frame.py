@@ -8,15 +8,20 @@ from collections.abc import Sequence
 import streamlit as st
 
 from rlviz.result import PairResult
-from rlviz.ui.controls import render_controls
+from rlviz.ui.controls import ESTIMATE_CONTROLS, PAGE_CONTROLS, RUN_CONTROLS, render_controls
 from rlviz.ui.errors import render_error
 from rlviz.ui.inputs import RUN_AT_ONCE, render_inputs
-from rlviz.ui.loading import Pair, comparison, pinned, problems, start
+from rlviz.ui.loading import Pair, look_up, problems
+from rlviz.ui.permalink import render_link_notes
 from rlviz.ui.picker import render_picker
 from rlviz.ui.plans import distinct, render_failures, render_plans
+from rlviz.ui.preview import render_preview
 from rlviz.ui.progress import render_progress
-from rlviz.ui.state import link, models
+from rlviz.ui.share import render_share
+from rlviz.ui.starting import start, start_new_previews
+from rlviz.ui.state import models
 from rlviz.ui.text import escaped
+from rlviz.ui.visitor import render_sign_in
 from rlviz.views.tables import skipped_table
 from rlviz.views.words import count, tuned_labels
 
@@ -34,7 +39,7 @@ undertrained and forgot (pass@1 .152, base .452, rl .570).
 """
 
 
-NEEDS_NO_RESULT = "Methods"
+NEED_NO_RESULT = frozenset({"Methods", "Library"})
 # Notices that may mean the whole comparison is not what was meant; the others are remarks.
 ALARMING = frozenset({"swapped", "other_base", "architecture", "not_ancestor", "same_checkpoint", "unmerged_adapter"})
 
@@ -46,25 +51,32 @@ def render_frame(page: str) -> None:
     them stands in containers of its own.
     """
     wrong, inputs, above = st.container(), st.container(), st.container()
-    pairs = comparison()
+    pairs = look_up()
     shown = [p.result for p in pairs if p.result is not None and p.result.measured]
-    needed = page != NEEDS_NO_RESULT
+    estimates = [p.preview for p in pairs if p.preview is not None and not (p.result and p.result.measured)]
+    needed = page not in NEED_NO_RESULT
     if shown:  # otherwise the fields are open, and say it themselves
         with wrong:
             for problem in problems():
                 render_error(problem)
-    with inputs, st.expander("Models", expanded=needed and not shown, icon=":material/tune:"):
+    with inputs, st.expander("Models", expanded=needed and not (shown or estimates), icon=":material/tune:"):
         with st.container():
             if not shown:
                 st.markdown(INTRODUCTION)
         render_inputs()
+        render_sign_in()
     with above:
+        render_link_notes(pairs)
         if needed:
             _render_state(shown, pairs)
     if shown:
         render_picker(shown)
-        render_controls(page)
-    elif needed:
+    of_page = PAGE_CONTROLS[page] if shown or not needed else ESTIMATE_CONTROLS if estimates else ()
+    startable = needed and any(not p.complete and not p.under_way for p in pairs)
+    render_controls([*of_page, *(RUN_CONTROLS if startable else ())])
+    if needed and estimates:
+        render_preview(estimates)
+    if needed and not shown:
         st.stop()
 
 
@@ -78,11 +90,13 @@ def _render_state(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
     if waiting and st.session_state.pop(RUN_AT_ONCE, False):
         start(waiting)
         st.rerun()
-    if any(p.under_way for p in waiting):
-        render_progress(waiting)
-    elif waiting:
-        render_failures(waiting)
-        render_plans(waiting)
+    if start_new_previews([p for p in waiting if not p.under_way]):
+        st.rerun()
+    render_progress(waiting)
+    idle = [p for p in waiting if not p.under_way]
+    if idle:
+        render_failures(idle)
+        render_plans(idle)
 
 
 def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
@@ -90,7 +104,7 @@ def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
     tuned = " · ".join(f"**{escaped(r.tuned.label)}**" for r in shown)
     with st.container(horizontal=True, vertical_alignment="center", key="comparison_bar"):
         st.markdown(f"{escaped(base.label)} :material/arrow_right_alt: {tuned}")
-        _render_link(pairs)
+        render_share(pairs)
     lines: dict[str, list[str]] = {}
     for result, label in zip(shown, tuned_labels(shown), strict=True):
         lines.setdefault(_extent(result), []).append(label)
@@ -105,18 +119,6 @@ def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
             st.warning(escaped(notice.detail), icon=":material/warning:")
         else:
             st.caption(f":material/info: {escaped(notice.detail)}")
-
-
-def _render_link(pairs: Sequence[Pair]) -> None:
-    with st.popover("Copy link", icon=":material/link:"):
-        commits = [pinned(p) for p in pairs]
-        st.code(link(commits[0][0], tuple(tuned for _, tuned in commits)), language=None, wrap_lines=True)
-        local = [r.pinned_ref for p in pairs if p.result for r in (p.result.base, p.result.tuned) if not r.shareable]
-        if local:
-            names = escaped(", ".join(dict.fromkeys(local)))
-            st.caption(f"Local, not shareable: {names}. The link opens on this machine only.")
-        else:
-            st.caption("Holds commits, so it shows the same numbers after a branch has moved.")
 
 
 def _render_skipped(shown: Sequence[PairResult]) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from rlviz.access import hosted
+from rlviz.access import Visitor, digest, hosted, token_for
 from rlviz.errors import RlvizError
 from rlviz.sources import ModelRef, resolve
 from rlviz.sources.refs import DEMO_NAMES
 from rlviz.ui.state import MAX_TUNED, choice, models
 from rlviz.ui.text import escaped
+from rlviz.ui.visitor import visitor
 from rlviz.views.words import file_size
 
 
@@ -88,15 +89,21 @@ def _render_check(label: str, text: str) -> None:
     st.caption(f":{colour}[:material/{icon}:] {escaped(label + check.text)}")
 
 
-@st.cache_data(ttl=60, max_entries=256, show_spinner="Looking it up …")
 def checked(text: str) -> Check:
     """One look at a reference: a small request for a hub model, headers for a folder."""
+    who = visitor()
+    return _checked(text, who, digest(who.token))
+
+
+@st.cache_data(ttl=60, max_entries=256, show_spinner="Looking it up …")
+def _checked(text: str, _who: Visitor, token_digest: str) -> Check:
+    """The answer depends on who asks: it is shared only by those with the same token."""
     try:
         ref = ModelRef.parse(text, look_here=not hosted())
         if ref.kind == "hub":
             from rlviz.sources.hub import peek
 
-            info = peek(ref, token=False if hosted() else None)
+            info = peek(ref, token=token_for(ref.repo_id, _who))
             known = [file_size(info.nbytes)] if info.nbytes else []
             words = " · ".join([*known, *([info.dtype] if info.dtype else []), f"commit {info.commit[:7]}"])
             return Check(True, words, info.base_model)

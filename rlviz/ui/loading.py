@@ -1,25 +1,31 @@
-"""From the references in the URL to results: what the store has, what is running, what would have to run."""
+"""From the references in the URL to what can be shown: results, estimates, and how far their runs are.
+
+Every read goes through the `Shelf` of whoever is at the other end of the session.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
 from rlviz import api
-from rlviz.access import hosted
+from rlviz.access import Visitor, digest, hosted
 from rlviz.engine.plan import Request
 from rlviz.errors import RlvizError
-from rlviz.jobs import UNDER_WAY, Job, Jobs
+from rlviz.jobs import Jobs, JobStatus
+from rlviz.preview import Preview
 from rlviz.result import PairResult, load
+from rlviz.shelf import Shelf
 from rlviz.sources import ModelRef
 from rlviz.store import Store
-from rlviz.ui.state import LINEAR, choice, models
+from rlviz.ui.state import BUDGETS_MIN, LINEAR, RESULT, choice, models
+from rlviz.ui.visitor import OF_VISITOR, session_id, visitor
 from rlviz.views.breakdown import linear_layers
 
-BUDGETS_MIN: dict[str, float | None] = {"no limit": None, "2 min": 2.0, "10 min": 10.0, "60 min": 60.0}
+_KEY = re.compile(r"[0-9a-f]{64}")
+_FOUND = f"{OF_VISITOR}found"  # session key: what this run of the page looked up
 _BRANCH_TTL_S = 60  # how long a branch name is taken to mean the same commit while someone clicks around
 
 
@@ -27,14 +33,18 @@ _BRANCH_TTL_S = 60  # how long a branch name is taken to mean the same commit wh
 class Pair:
     """One tuned model of the comparison on the page.
 
-    `result` is what the store has (perhaps partial), `job` what this host runs or ran for it.
+    `result` and `preview` are what the store has for this visitor (perhaps partial), `run` and `estimating` how far
+    the host is with either.
     """
 
     base: str
     tuned: str
     key: str
+    preview_key: str
     result: PairResult | None
-    job: Job | None
+    preview: Preview | None
+    run: JobStatus | None
+    estimating: JobStatus | None
 
     @property
     def complete(self) -> bool:
@@ -42,29 +52,40 @@ class Pair:
 
     @property
     def under_way(self) -> bool:
-        return self.job is not None and self.job.status().state in UNDER_WAY
+        """Whether the exact run is queued or running."""
+        return self.run is not None and self.run.under_way
+
+
+def look_up() -> tuple[Pair, ...]:
+    """The pairs named in the URL, in order, as they stand now; empty while a base or every tuned model is missing.
+
+    A pair whose reference is wrong or out of reach is left out; `problems` says why. Called once per run of a page.
+    """
+    base, tuned = models()
+    found = [_pair_or_error(base, one) for one in tuned] if base else []
+    st.session_state[_FOUND] = found
+    return comparison()
 
 
 def comparison() -> tuple[Pair, ...]:
-    """The pairs named in the URL, in order; empty while a base or every tuned model is missing.
-
-    A pair whose reference is wrong or out of reach is left out here; `problems` says why.
-    """
-    return tuple(p for p in _pairs() if isinstance(p, Pair))
+    """What `look_up` found."""
+    return tuple(p for p in _found() if isinstance(p, Pair))
 
 
 def problems() -> tuple[RlvizError, ...]:
     """What is wrong with the references in the URL, each sentence once."""
-    return tuple({str(p): p for p in _pairs() if not isinstance(p, Pair)}.values())
+    return tuple({str(p): p for p in _found() if not isinstance(p, Pair)}.values())
 
 
-def _pairs() -> Iterator[Pair | RlvizError]:
-    base, tuned = models()
-    for one in tuned if base else ():
-        try:
-            yield _pair(base, one)
-        except RlvizError as error:
-            yield error
+def _found() -> list[Pair | RlvizError]:
+    return st.session_state.get(_FOUND, [])
+
+
+def _pair_or_error(base: str, tuned: str) -> Pair | RlvizError:
+    try:
+        return _pair(base, tuned)
+    except RlvizError as error:
+        return error
 
 
 def results() -> tuple[PairResult, ...]:
@@ -81,65 +102,70 @@ def request() -> Request:
     return api.request(budget_minutes=BUDGETS_MIN.get(choice("budget")))
 
 
-def start(pairs: Sequence[Pair]) -> None:
-    """Start (or join) the runs of these pairs."""
-    wanted = request()
-    for pair in pairs:
-        jobs().start(pair.key, _asked(pair, wanted))
-
-
 def store() -> Store:
     """The store this host keeps results in."""
     return Store()
 
 
+def shelf() -> Shelf:
+    """That store as this session's visitor may see it."""
+    return Shelf(store(), visitor())
+
+
 @st.cache_resource
 def jobs() -> Jobs:
-    """The process-wide registry of runs."""
-    return Jobs()
-
-
-def pinned(pair: Pair) -> tuple[str, str]:
-    """Base and tuned as a link should hold them: commits, not branches."""
-    if pair.result is None:
-        return pair.base, pair.tuned
-    return pair.result.base.pinned_ref, pair.result.tuned.pinned_ref
+    """This process's hand on the host's runs."""
+    return Jobs(store())
 
 
 def _pair(base: str, tuned: str) -> Pair:
-    for text in (base, tuned):
-        # A malformed reference is refused before anything is asked of the network.
-        ModelRef.parse(text, look_here=not hosted())
-    key = _located(base, tuned, request())
-    return Pair(base, tuned, key, _result(key), jobs().get(key))
+    refs = [ModelRef.parse(text, look_here=not hosted()) for text in (base, tuned)]
+    linked = _linked(base, tuned)
+    if linked is not None:
+        return Pair(base, tuned, linked.key, "", linked, None, None, None)
+    who = visitor()
+    key, preview_key = _located(base, tuned, request(), who, digest(who.token))
+    kept = shelf()
+    result, preview = _result(kept, key), kept.preview(preview_key)
+    # A key can be computed by whoever knows two commits: what runs is told to those who may read both models only.
+    told = result is not None or preview is not None or kept.may_ask(*refs)
+    run, estimating = (_watched(key), _watched(preview_key)) if told else (None, None)
+    return Pair(base, tuned, key, preview_key, result, preview, run, estimating)
 
 
-@st.cache_data(ttl=_BRANCH_TTL_S, max_entries=256, show_spinner=False)
-def _located(base: str, tuned: str, wanted: Request) -> str:
-    return api.locate(base, tuned, wanted)
+def _linked(base: str, tuned: str) -> PairResult | None:
+    """The finished result of this very pair that the link names, whatever it was measured with."""
+    for key in linked_keys():
+        result = _result(shelf(), key)
+        if result and result.complete and (result.base.pinned_ref, result.tuned.pinned_ref) == (base, tuned):
+            return result
+    return None
 
 
-def _result(key: str) -> PairResult | None:
-    manifest = store().result_path(key) / "manifest.json"
-    if not manifest.exists():
+def linked_keys() -> list[str]:
+    """Keys of the kept results that the link names."""
+    return [key for key in choice(RESULT).split(",") if _KEY.fullmatch(key)]
+
+
+def _watched(key: str) -> JobStatus | None:
+    return jobs().watch(key, session_id())
+
+
+@st.cache_data(ttl=_BRANCH_TTL_S, max_entries=1024, show_spinner=False)
+def _located(base: str, tuned: str, wanted: Request, _who: Visitor, token_digest: str) -> tuple[str, str]:
+    """Keys of the exact result and of the preview, as this visitor's token resolves the two names."""
+    return api.locate(base, tuned, wanted, _who), api.locate_preview(base, tuned, visitor=_who)
+
+
+def _result(kept: Shelf, key: str) -> PairResult | None:
+    stamp = kept.stamp(key)
+    if stamp is None:
         return None
-    found = store().read_json(key, "manifest")
-    if found is not None and found["complete"]:
-        return _complete_result(key, manifest.stat().st_mtime_ns)
-    return load(store(), key)
+    return _complete_result(key, stamp) or load(store(), key)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _complete_result(key: str, mtime_ns: int) -> PairResult:
-    return api.load_result(key, store())
-
-
-def _asked(pair: Pair, wanted: Request) -> dict[str, Any]:
-    return {
-        "base": pair.base,
-        "tuned": pair.tuned,
-        "probes": wanted.probes,
-        "tensors": wanted.tensors,
-        "budget_minutes": None if wanted.budget_s is None else wanted.budget_s / 60,
-        "store": str(store().root),
-    }
+def _complete_result(key: str, stamp: int) -> PairResult | None:
+    """A finished result, shared by all sessions: each has been let through by its own shelf before."""
+    manifest = store().read_json(key, "manifest")
+    return api.load_result(key, store()) if manifest and manifest["complete"] else None

@@ -7,28 +7,33 @@ from collections.abc import Sequence
 import streamlit as st
 
 from rlviz.result import PairResult
-from rlviz.types import Measured
 from rlviz.ui.state import choice
+from rlviz.views.chosen import default_tensor
 
 
 def picked_tensor(results: Sequence[PairResult]) -> str:
     """Name of the chosen tensor, by default the middle layer's first matrix."""
     names = [m.name for m in results[0].measured]
     chosen = choice("tensor")
-    return chosen if chosen in names else _default(results[0])
+    return chosen if chosen in names else default_tensor(results[0])
 
 
 def picked_matrix(results: Sequence[PairResult]) -> str:
     """The chosen tensor if it has a spectrum, otherwise (and saying so) a matrix of the same layer."""
+    chosen, matrix = picked_tensor(results), nearest_matrix(results)
+    if matrix != chosen:
+        st.caption(f"`{chosen}` is no matrix; shown instead:")
+    return matrix
+
+
+def nearest_matrix(results: Sequence[PairResult]) -> str:
+    """The chosen tensor if it has a spectrum, otherwise a matrix of the same layer."""
     result, chosen = results[0], results[0].by_name(picked_tensor(results))
     if chosen.match.is_matrix:
         return chosen.name
     matrices = [m for m in result.measured if m.match.is_matrix]
     same_layer = [m for m in matrices if m.layer == chosen.layer]
-    instead = (same_layer or matrices or [chosen])[0]
-    if instead is not chosen:
-        st.caption(f"`{chosen.name}` is no matrix; shown instead:")
-    return instead.name
+    return (same_layer or matrices or [chosen])[0].name
 
 
 def render_picker(results: Sequence[PairResult]) -> None:
@@ -57,9 +62,3 @@ def _move(result: PairResult) -> None:
     same = [m for m in row if m.module == st.session_state["pick_module"]] or row
     if same:
         st.session_state["tensor"] = same[0].name
-
-
-def _default(result: PairResult) -> str:
-    matrices: list[Measured] = [m for m in result.measured if m.match.is_matrix and m.layer is not None]
-    pool = matrices or list(result.measured)
-    return pool[len(pool) // 2].name

@@ -7,66 +7,65 @@ from collections.abc import Iterable, Sequence
 
 import streamlit as st
 
-from rlviz import api
 from rlviz.engine import Plan
 from rlviz.errors import RlvizError
 from rlviz.types import Notice
 from rlviz.ui.errors import render_error
-from rlviz.ui.loading import BUDGETS_MIN, Pair, request, start, store
+from rlviz.ui.loading import Pair
+from rlviz.ui.starting import planned, refusals, start, start_previews
 from rlviz.ui.text import escaped
 from rlviz.views.words import duration, file_size
 
 
 def render_failures(waiting: Sequence[Pair]) -> None:
-    """How earlier runs of these pairs ended, where they did not end well."""
+    """How earlier runs and estimates of these pairs ended, where they did not end well, and what stood in the way."""
+    for refusal in refusals():
+        st.warning(escaped(refusal), icon=":material/hourglass_disabled:")
     for pair in waiting:
-        status = pair.job.status() if pair.job else None
-        if status and status.error and status.state == "failed":
-            render_error(status.error)
-        elif status and status.state == "cancelled":
+        for status in (pair.run, pair.estimating):
+            if status and status.error and status.state == "failed":
+                render_error(status.error)
+        if pair.run and pair.run.state == "cancelled":
             st.info(f"Cancelled: {escaped(pair.tuned)}. What had landed is kept; run again to go on.")
+        if pair.run and pair.run.state == "waiting":
+            st.info(f"{escaped(pair.tuned)}: interrupted by a restart, and needs your token to go on. Run it again.")
 
 
 def render_plans(waiting: Sequence[Pair]) -> None:
     """One line per pair still to be computed, and the button that starts them."""
-    plans = [planned for p in waiting if (planned := _plan_or_sentence(p))]
+    plans = [(pair, plan) for pair in waiting if (plan := _plan_or_sentence(pair))]
     if not plans:
         return
-    for planned in plans:
-        _render_plan(planned)
-    for notice in distinct(n for planned in plans for n in planned.pairing.notices):
+    for pair, plan in plans:
+        _render_plan(pair, plan)
+    for notice in distinct(n for _, plan in plans for n in plan.pairing.notices):
         st.caption(f":material/info: {escaped(notice.detail)}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox(
-            "Time budget for spectra",
-            list(BUDGETS_MIN),
-            key="budget",
-            bind="query-params",
-            width=200,
-            help="Matrices beyond it get leading directions only, or are listed as skipped.",
-        )
-        st.button("Exact run", key="run", type="primary", on_click=lambda: start(waiting))
+        st.button("Exact run", key="run", type="primary", on_click=start, args=(waiting,))
+        stopped = [p for p in waiting if p.preview is None and not (p.estimating and p.estimating.under_way)]
+        if stopped:
+            st.button("Preview", key="preview", on_click=start_previews, args=(stopped,))
 
 
 def _plan_or_sentence(pair: Pair) -> Plan | None:
     try:
-        with st.spinner("Reading headers …"):
-            return api.plan(pair.base, pair.tuned, store=store(), wanted=request())
+        return planned(pair)
     except RlvizError as error:
         render_error(error)
         return None
 
 
-def _render_plan(planned: Plan) -> None:
-    matched, skipped = planned.pairing.matched, planned.skipped
-    tuned = escaped(planned.pairing.tuned.identity.label)
+def _render_plan(pair: Pair, plan: Plan) -> None:
+    matched, skipped = plan.pairing.matched, plan.skipped
+    tuned = escaped(plan.pairing.tuned.identity.label)
+    speed = pair.preview.speed if pair.preview else None
     dtypes = Counter(f"{m.base.dtype} / {m.tuned.dtype}" for m in matched)
-    costs = " · ".join(f"{name} {duration(planned.seconds(name))}" for name in planned.request.probes)
+    costs = " · ".join(f"{name} {duration(plan.seconds(name))}" for name in plan.request.probes)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"**Plan** {tuned}: {len(matched)} of {planned.total_tensors} tensors match "
-            f"({', '.join(dtypes)}) · {file_size(planned.bytes_to_read)} to read · about "
-            f"{duration(planned.seconds())} ({costs}) · up to {file_size(planned.memory_bytes)} of memory",
+            f"**Plan** {tuned}: {len(matched)} of {plan.total_tensors} tensors match "
+            f"({', '.join(dtypes)}) · {file_size(plan.bytes_to_read)} to read · about "
+            f"{duration(plan.seconds(speed=speed))} ({costs}) · up to {file_size(plan.memory_bytes)} of memory",
             width="content",
         )
         with st.popover(f"{len(matched)} tensors, {len(skipped)} skipped", type="tertiary"):

@@ -1,61 +1,88 @@
-"""A run under way: bars, the heat map as it fills in, cancel. Polls only while something runs."""
+"""What runs for this page: places in the queue, bars, the heat map as it fills in, cancel. Polls only meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import streamlit as st
 
-from rlviz.jobs import UNDER_WAY, JobStatus
-from rlviz.result import load
+from rlviz.jobs import JobStatus
 from rlviz.ui.controls import chosen_metric
-from rlviz.ui.loading import Pair, store
+from rlviz.ui.loading import Pair, jobs, shelf
 from rlviz.ui.state import params
 from rlviz.ui.text import escaped
-from rlviz.views.words import duration, file_size
+from rlviz.ui.visitor import session_id, visitor
+from rlviz.views.words import count, duration, file_size
 
 POLL_S = 0.5
 
 
 def render_progress(waiting: Sequence[Pair]) -> None:
-    """One bar per running pair; the page is drawn again in full when the last of them ends."""
-    st.fragment(_bars, run_every=POLL_S)(tuple(p for p in waiting if p.under_way))
+    """One bar per run and per estimate; the page is drawn again in full when one ends or an estimate gets better."""
+    drawn = {status.key: status.rounds for pair in waiting for status in _under_way(pair)}
+    if drawn:
+        st.fragment(_bars, run_every=POLL_S)(tuple(waiting), drawn)
 
 
-def _bars(pairs: Sequence[Pair]) -> None:
-    statuses = [(pair, pair.job.status()) for pair in pairs if pair.job]
-    for pair, status in statuses:
-        if status.state in UNDER_WAY:
-            _bar(pair, status)
-    if all(status.state not in UNDER_WAY for _, status in statuses):
+def _bars(pairs: Sequence[Pair], drawn: dict[str, int]) -> None:
+    """`drawn` holds the rounds each estimate had when the page was drawn (exact runs: 0)."""
+    now = {key: jobs().watch(key, session_id()) for key in drawn}
+    for pair in pairs:
+        for key in (pair.preview_key, pair.key):
+            if (status := now.get(key)) and status.under_way:
+                _bar(pair, status)
+    if any(status is None or not status.under_way or status.rounds > drawn[key] for key, status in now.items()):
         st.rerun()
-    _partial_heatmap(pairs)
+    _partial_heatmap([pair for pair in pairs if pair.key in drawn])
+
+
+def _under_way(pair: Pair) -> Iterator[JobStatus]:
+    yield from (status for status in (pair.run, pair.estimating) if status and status.under_way)
 
 
 def _bar(pair: Pair, status: JobStatus) -> None:
-    progress = status.progress
+    share, text = _said(status)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if progress is None:
-            doing = "queued" if status.state == "queued" else "reading headers"
-            st.progress(0.0, text=f"{escaped(pair.tuned)}: {doing} …")
-        else:
-            left = f" · {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
-            rate = progress.bytes_read / progress.elapsed_s if progress.elapsed_s else 0.0
-            st.progress(
-                progress.steps_done / max(progress.steps_total, 1),
-                text=f"{escaped(pair.tuned)}: {progress.state} · "
-                f"{progress.steps_done} of {progress.steps_total} steps · "
-                f"{file_size(progress.bytes_read)} read ({file_size(rate)}/s){left}",
-            )
-        if pair.job:
-            st.button("Cancel", key=f"cancel_{pair.key[:12]}", on_click=pair.job.cancel)
+        st.progress(share, text=f"{escaped(pair.tuned)}: {text}")
+        if status.stopping:
+            return
+        if jobs().may_cancel(status.key, visitor(), session_id()):
+            label = "Cancel" if status.kind == "compare" else "Stop"
+            st.button(label, key=f"cancel_{status.key[:12]}", on_click=_cancel, args=(status.key,))
+
+
+def _cancel(key: str) -> None:
+    jobs().cancel(key, visitor(), session_id())
+
+
+def _said(status: JobStatus) -> tuple[float, str]:
+    """How full the bar is, and what it says."""
+    if status.stopping:
+        return 0.0, "stopping …"
+    if status.state == "queued":
+        jobs_ahead = "1 job" if status.ahead == 1 else f"{count(status.ahead)} jobs"
+        return 0.0, f"queued, {jobs_ahead} ahead of yours" if status.ahead else "queued, next in line"
+    left = "" if status.eta_s is None else f" · {duration(status.eta_s)} left"
+    if status.kind == "preview":
+        rounds = f"round {status.rounds + 1}" if status.rounds else "reading headers, then the first round"
+        return 0.0, f"estimating · {rounds} …"
+    progress = status.progress
+    if progress is None:
+        return 0.0, f"reading headers …{left}"
+    return (
+        progress.steps_done / max(progress.steps_total, 1),
+        f"{progress.state} · {progress.steps_done} of {progress.steps_total} steps · "
+        f"{file_size(progress.bytes_read)} of {file_size(progress.bytes_total)} read "
+        f"({file_size(status.bytes_per_s)}/s){left}",
+    )
 
 
 def _partial_heatmap(pairs: Sequence[Pair]) -> None:
     from rlviz import views
     from rlviz.ui.show import theme
 
-    landed = [r for p in pairs if (r := load(store(), p.key)) and any(m.records for m in r.measured)]
+    kept = shelf()
+    landed = [r for p in pairs if (r := kept.result(p.key)) and any(m.records for m in r.measured)]
     if landed:
         plot = views.plot_layer_heatmap(landed, chosen_metric(), params(), theme())
         st.plotly_chart(plot.figure, theme=None, key="partial_heatmap", alt=plot.alt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -39,13 +39,24 @@ def render_answer(results: Sequence[PairResult], params: MetricParams) -> None:
 
 def render_plot(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric | None = None) -> None:
     """One figure with everything that belongs under it."""
-    st.plotly_chart(plot.figure, theme=None, key=key, config=PLOTLY_CONFIG, alt=plot.alt)
+    render_figure(plot, key)
     _under(plot, key, results, metric)
+
+
+def render_figure(plot: Plot, key: str) -> None:
+    """The figure alone."""
+    st.plotly_chart(plot.figure, theme=None, key=key, config=PLOTLY_CONFIG, alt=plot.alt)
 
 
 def render_heatmap(results: Sequence[PairResult], metric: Metric, params: MetricParams, key: str = "heatmap") -> None:
     """The layer × module heat map; a click on a cell makes its tensor the chosen one, everywhere."""
     plot = views.plot_layer_heatmap(results, metric, params, theme())
+    render_clickable(plot, key)
+    _under(plot, key, results, metric)
+
+
+def render_clickable(plot: Plot, key: str) -> None:
+    """A map alone; a click on one of its cells makes the cell's tensor the chosen one."""
     st.plotly_chart(
         plot.figure,
         theme=None,
@@ -55,7 +66,6 @@ def render_heatmap(results: Sequence[PairResult], metric: Metric, params: Metric
         selection_mode="points",
         on_select=lambda: _clicked(key),
     )
-    _under(plot, key, results, metric)
 
 
 def render_tensor_card(results: Sequence[PairResult], name: str, params: MetricParams) -> None:
@@ -81,16 +91,25 @@ def _clicked(key: str) -> None:
 
 
 def _under(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric | None) -> None:
+    explain = ("How this is computed", lambda: render_definition(metric)) if metric is not None else None
+    render_under(plot, key, [provenance_line(r) for r in results], explain)
+
+
+def render_under(
+    plot: Plot, key: str, provenance: Sequence[str], explain: tuple[str, Callable[[], None]] | None = None
+) -> None:
+    """Caption, how it came about (a title, and what to write), numbers to take away, provenance."""
     st.caption(escaped(plot.caption))
     with st.container(horizontal=True, gap="small"):
-        if metric is not None:
-            with st.popover("How this is computed", type="tertiary"):
-                render_definition(metric)
+        if explain is not None:
+            title, render = explain
+            with st.popover(title, type="tertiary"):
+                render()
         if plot.table:
             with st.popover("Data", type="tertiary"):
                 st.dataframe(list(plot.table), hide_index=True)
                 _downloads(plot, key)
-    st.caption("  \n".join(escaped(provenance_line(r)) for r in results))
+    st.caption("  \n".join(escaped(line) for line in provenance))
 
 
 def render_definition(metric: Metric) -> None:

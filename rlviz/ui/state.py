@@ -7,7 +7,6 @@ draw them: so every page draws all of them, those it has no use for out of sight
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import numpy as np
 import streamlit as st
@@ -19,6 +18,8 @@ from rlviz.types import LENSES, Lens, MetricParams
 
 MAX_TUNED: Final = 6  # as many as there are colours that stay apart
 LINEAR: Final = "linear layers"
+BUDGETS_MIN: Final[dict[str, float | None]] = {"no limit": None, "2 min": 2.0, "10 min": 10.0, "60 min": 60.0}
+RESULT: Final = "result"  # keys of kept results to show as they are, comma-separated
 DEFAULTS: Final[dict[str, str]] = {
     "base": "",
     "budget": "no limit",
@@ -26,6 +27,7 @@ DEFAULTS: Final[dict[str, str]] = {
     "lens": Lens.BF16.value,
     "metric": METRICS["update_sparsity"].title,
     "tensor": "",
+    RESULT: "",
     "k": "64",
     "eta": "0.001",
     "tau": "1e-05",
@@ -56,12 +58,9 @@ def models() -> tuple[str, tuple[str, ...]]:
     return choice("base"), tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))[:MAX_TUNED]
 
 
-def link(base: str, tuned: tuple[str, ...]) -> str:
-    """URL of the present page and choices with the given (pinned) references."""
-    chosen = {key: choice(key) for key, default in DEFAULTS.items() if choice(key) != default}
-    pairs = [("base", base), *(("tuned", t) for t in tuned), *((k, v) for k, v in chosen.items() if k != "base")]
-    here = urlsplit(st.context.url or "")
-    return urlunsplit((here.scheme, here.netloc, here.path, urlencode(pairs), ""))
+def edge_texts(edges: NDArray[np.float64]) -> list[str]:
+    """A slider's options: three digits name every edge exactly, so the text turns back into the edge itself."""
+    return [f"{edge:.3g}" for edge in edges]
 
 
 def _number(key: str) -> float:

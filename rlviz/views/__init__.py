@@ -27,6 +27,8 @@ from rlviz.views.precision import (
     plot_threshold_curve,
     plot_ulp_histogram,
 )
+from rlviz.views.preview import plot_preview_by_layer, plot_preview_by_module, plot_preview_strip, plot_preview_ulp
+from rlviz.views.preview_heatmap import plot_preview_heatmap
 from rlviz.views.sparsity import plot_block_map, plot_dispersion, plot_row_column_profiles
 from rlviz.views.spectra import plot_singular_values, plot_update_singular_values
 from rlviz.views.strip import plot_published_strip
@@ -47,6 +49,11 @@ __all__ = [
     "plot_layer_heatmap",
     "plot_lens_heatmaps",
     "plot_max_angle_over_k",
+    "plot_preview_by_layer",
+    "plot_preview_by_module",
+    "plot_preview_heatmap",
+    "plot_preview_strip",
+    "plot_preview_ulp",
     "plot_published_strip",
     "plot_row_column_profiles",
     "plot_singular_values",

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, degrees, floor, isclose, isfinite, log10, nan
 
 import numpy as np
 from numpy.typing import NDArray
+from plotly.colors import sample_colorscale
 
 from rlviz.metrics import Metric
-from rlviz.result import Grid, PairResult
+from rlviz.result import PairResult
 from rlviz.sources.naming import module_group, module_order
 from rlviz.types import MetricParams
 from rlviz.views.figure import Floats, decades, power
 from rlviz.views.theme import DIVERGING, SEQUENTIAL, Colorscale
-from rlviz.views.words import UNDEFINED, value_text
+from rlviz.views.words import UNDEFINED, safe, said, value_text
 
 NOT_COMPARED = "not compared"
+Place = tuple[str, int | None]  # module and layer, None outside any layer
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: its value, what chance gives, the tensors behind it, what is written in it and said on hover.
+
+    `fade` is how much of the colour the panel's takes: 0 for a value known exactly, at most 1.
+    """
+
+    module: str
+    layer: int | None
+    names: tuple[str, ...]
+    value: float
+    chance: float
+    text: str
+    hover: str
+    fade: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """One small multiple: a result seen with one set of parameters. `model` is what a click reports."""
+    """One small multiple. `model` is what a click reports."""
 
     title: str
     colour: str
     model: int
-    result: PairResult
-    params: MetricParams
-    grid: Grid
+    cells: Mapping[Place, Cell]
+
+    def cell(self, module: str, layer: int | None) -> Cell:
+        """One cell; without names where the model has no such tensor or it was skipped."""
+        return self.cells.get((module, layer)) or Cell(module, layer, (), nan, nan, "", NOT_COMPARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +62,6 @@ class Frame:
     groups: tuple[str, ...]
     outside: tuple[str, ...]
     omitted: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell: the metric's value, what chance gives, and the tensors behind it."""
-
-    module: str
-    layer: int | None
-    names: tuple[str, ...]
-    value: float
-    chance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,53 +86,69 @@ class ColourScale:
         with np.errstate(divide="ignore"):
             return np.clip(np.log10(values), self.low, self.high)
 
+    def colour(self, value: float) -> str:
+        """The colour a value is drawn in, as ``rgb()``; that of the middle where it is undefined."""
+        at = (float(self.position(np.array([value]))[0]) - self.low) / (self.high - self.low)
+        return str(
+            sample_colorscale([list(stop) for stop in self.colours], [min(max(at, 0.0), 1.0) if isfinite(at) else 0.5])[
+                0
+            ]
+        )
 
-def _applies(panels: Sequence[Panel], metric: Metric, module: str) -> bool:
-    """False where the metric is undefined by kind: spectra of vectors. Such rows are named, not drawn."""
-    if metric.probe == "coordinate":
-        return True
-    members = [m for p in panels for m in p.result.floats if m.module == module]
-    return any(m.match.is_matrix for m in members) or any(metric.probe in m.records for m in members)
 
-
-def frame_of(panels: Sequence[Panel], metric: Metric) -> Frame:
+def frame_of(panels: Sequence[Panel], omitted: Iterable[str] = ()) -> Frame:
     """The union of the panels' rows and columns, modules grouped attention, MLP, norm, then others."""
-    cells = {cell for p in panels for cell in p.grid.names}
+    left_out = frozenset(omitted)
+    cells = {place for p in panels for place in p.cells}
     modules = module_order(module for module, _ in cells)
-    kept = [m for m in modules if _applies(panels, metric, m)]
+    kept = [m for m in modules if m not in left_out]
     inside = tuple(m for m in kept if any(module == m and layer is not None for module, layer in cells))
     outside = tuple(m for m in kept if (m, None) in cells)
     layers = tuple(sorted({layer for module, layer in cells if layer is not None and module in inside}))
     groups = tuple(module_group(m) for m in inside)
-    return Frame(layers, inside, groups, outside, tuple(m for m in modules if m not in kept))
+    return Frame(layers, inside, groups, outside, tuple(m for m in modules if m in left_out))
 
 
-def cell_of(panel: Panel, metric: Metric, module: str, layer: int | None) -> Cell:
-    """One cell of a panel; without names where the model has no such tensor or it was skipped."""
-    grid = panel.grid
-    names = grid.names.get((module, layer), ())
-    if not names:
-        return Cell(module, layer, (), nan, nan)
-    value = float(grid.values[grid.modules.index(module), grid.layers.index(layer)])
-    chance = metric.chance_of(panel.result.by_name(names[0]), panel.params)
-    return Cell(module, layer, names, shown(metric, value), shown(metric, chance))
+def cells_in(panel: Panel, frame: Frame) -> list[Cell]:
+    """A panel's cells that stand for a tensor, row by row, those outside layers last."""
+    places: list[Place] = [(module, layer) for module in frame.modules for layer in frame.layers]
+    places += [(module, None) for module in frame.outside]
+    return [cell for place in places if (cell := panel.cells.get(place)) is not None]
+
+
+def measured_cells(result: PairResult, metric: Metric, params: MetricParams) -> dict[Place, Cell]:
+    """The cells of an exact result."""
+    grid = result.grid(metric.key, params)
+    found: dict[Place, Cell] = {}
+    for (module, layer), names in grid.names.items():
+        value = shown(metric, float(grid.values[grid.modules.index(module), grid.layers.index(layer)]))
+        chance = shown(metric, metric.chance_of(result.by_name(names[0]), params))
+        hover = _hover_lines(metric, names, value, chance)
+        found[module, layer] = Cell(module, layer, names, value, chance, _in_cell(metric, value), hover)
+    return found
+
+
+def _hover_lines(metric: Metric, names: Sequence[str], value: float, chance: float) -> str:
+    text = drawn_text(metric, value, 4) if isfinite(value) else "undefined here, or not measured yet"
+    lines = [f"{said(metric)} {text}"]
+    if isfinite(chance):
+        lines.append(f"chance {drawn_text(metric, chance, 4)}")
+    lines.append(safe(names[0]) if len(names) == 1 else f"{len(names)} tensors, {metric.pooling}")
+    return "<br>".join(lines)
+
+
+def _in_cell(metric: Metric, value: float) -> str:
+    """Short enough for a cell; hover has four digits."""
+    if not isfinite(value):
+        return ""
+    if metric.scale == "fraction" and 0 < value < 1 and not 0.001 <= value <= 0.999:
+        return "<0.1 %" if value < 0.5 else ">99.9 %"
+    return drawn_text(metric, value)
 
 
 def shown(metric: Metric, value: float) -> float:
     """The value in the unit that is drawn: degrees for angles."""
     return degrees(value) if metric.unit == "rad" and isfinite(value) else value
-
-
-def cell_values(cells: Sequence[Sequence[Cell]]) -> Floats:
-    """Values ``[rows, columns]`` of cells."""
-    return np.array([[cell.value for cell in row] for row in cells], dtype=np.float64).reshape(len(cells), -1)
-
-
-def cell_text(metric: Metric, cell: Cell, digits: int = 2) -> str:
-    """A cell's value as text; why there is none otherwise."""
-    if isfinite(cell.value):
-        return drawn_text(metric, cell.value, digits)
-    return "undefined here, or not measured yet" if cell.names else NOT_COMPARED
 
 
 def drawn_text(metric: Metric, value: float, digits: int = 2) -> str:

@@ -40,3 +40,10 @@ def not_measured(results: Sequence[PairResult], name: str, what: str, theme: The
         return blank(theme, f"{name}: {what} was not measured. {reasons[0].detail}")
     running = any(not r.complete for r in results)
     return blank(theme, f"{name}: {what} {'has not landed yet' if running else 'is not defined for this tensor'}.")
+
+
+def default_tensor(result: PairResult) -> str:
+    """The tensor shown before one is chosen: the middle one of the matrices inside layers, or of whatever there is."""
+    matrices = [m for m in result.measured if m.match.is_matrix and m.layer is not None]
+    pool = matrices or list(result.measured)
+    return pool[len(pool) // 2].name

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from rlviz.views.figure import (
     Floats,
@@ -43,6 +44,10 @@ class Line:
     width: float = 2.0
     band: tuple[Floats, Floats] | None = None
     note: str = ""
+    notes: tuple[str, ...] = ()  # one per point, on hover
+
+    def __post_init__(self) -> None:
+        assert len(self.notes) in (0, self.x.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +76,30 @@ class Panel:
     marks: tuple[Mark, ...] = ()
 
 
-def _thinned(line: Line) -> tuple[Floats, Floats]:
-    """At most `_MAX_POINTS` points, ends included. Tables keep every one."""
-    if line.x.size <= _MAX_POINTS:
-        return line.x, line.y
-    keep = np.unique(np.linspace(0, line.x.size - 1, _MAX_POINTS).round().astype(int))
-    return line.x[keep], line.y[keep]
+def _thinned(line: Line) -> NDArray[np.int64]:
+    """Indices of at most `_MAX_POINTS` points, ends included. Tables keep every one."""
+    return np.unique(np.linspace(0, line.x.size - 1, min(line.x.size, _MAX_POINTS)).round().astype(np.int64))
 
 
 def _trace(line: Line, panel: Panel, axis: str, theme: ThemeName, legend: bool) -> dict[str, Any]:
-    x, y = _thinned(line)
+    kept = _thinned(line)
     style: dict[str, Any] = {"color": line.colour, "width": line.width, "dash": line.dash or "solid"}
     if line.kind == "chance":
         style = chance_line(theme)
     word = panel.x_word or panel.x_title.split(",")[0]
     note = f"<br>{safe(line.note)}" if line.note else ""
+    note += "<br>%{customdata}" if line.notes else ""
     return {
         "type": "scatter",
         "mode": line.mode,
         "name": safe(line.label),
-        "x": x,
-        "y": y,
+        "x": line.x[kept],
+        "y": line.y[kept],
         "line": style,
         "marker": {"size": 7, "color": style["color"]},
         "hovertemplate": f"<b>{safe(line.label)}</b><br>{word} %{{x:.4~g}}<br>%{{y:.4~g}}{panel.y_unit}{note}"
         "<extra></extra>",
+        "customdata": np.array([safe(line.notes[i]) for i in kept], dtype=object) if line.notes else None,
         "showlegend": legend,
         "legendgroup": safe(line.label),
         "xaxis": f"x{axis}",

@@ -68,6 +68,18 @@ def setting(x: float) -> str:
     return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
+def code_distance(label: str) -> str:
+    """A bin of code distances: a minus sign and a range must not look alike.
+
+    Examples
+    --------
+    >>> code_distance("-3-4"), code_distance("+1")
+    ('−3…4', '+1')
+    """
+    sign, rest = ("−", label[1:]) if label.startswith("-") else ("", label)
+    return sign + rest.replace("-", "…")
+
+
 def count(n: float) -> str:
     """A whole number with thin spaces between thousands.
 

@@ -23,11 +23,12 @@ from rlviz.result import PairResult
 from rlviz.types import LENSES, Lens, Measured, MetricParams
 from rlviz.views.curves import Line, Mark, Panel, lines_table, plot_lines
 from rlviz.views.figure import Floats, Plot, Row, blank
+from rlviz.views.formats import code_distance
 from rlviz.views.theme import ThemeName, faded, figure_layout, tokens, tuned_colour
 from rlviz.views.words import LENS_SHORT, masters_published, percent, safe, sentences, setting, tuned_labels
 
 Tolerance = Literal["eta", "tau"]
-_ULP_SHOWN = 10  # bins either side of 0 on screen; the table has all
+ULP_SHOWN = 10  # bins either side of 0 on screen; the table has all
 _NOTHING = "Nothing has been counted yet: the figure appears with the first tensors."
 
 
@@ -194,7 +195,7 @@ def plot_ulp_histogram(results: Sequence[PairResult], theme: ThemeName, name: st
         if (histogram := ulp_histogram(c.group)) is None:
             continue
         half = len(histogram.labels) // 2
-        texts = [_typeset(label) for label in histogram.labels]
+        texts = [code_distance(label) for label in histogram.labels]
         steps, shares = np.arange(-half, half + 1), histogram.share
         furthest = max(furthest, int(np.abs(steps[histogram.counts > 0]).max(initial=1)))
         figure.add_trace(go.Bar(_ulp_bars(c, steps, shares * 100, texts)))
@@ -206,7 +207,7 @@ def plot_ulp_histogram(results: Sequence[PairResult], theme: ThemeName, name: st
             rows.append({"model": model, "distance_ulp": text, "count": int(k), "share": float(share)})
     if not parts:
         return blank(theme, _NOTHING)
-    shown = min(furthest, _ULP_SHOWN)
+    shown = min(furthest, ULP_SHOWN)
     figure.update_layout(barmode="group", bargap=0.2)
     steps = np.arange(-shown, shown + 1)
     figure.update_xaxes(
@@ -235,12 +236,6 @@ def _ulp_bars(c: _Counted, steps: Any, shares: Floats, texts: Sequence[str]) -> 
         "customdata": np.array(texts, dtype=object),
         "hovertemplate": f"<b>{safe(c.label)}</b><br>%{{customdata}} ULP: %{{y:.4~g}} % of weights<extra></extra>",
     }
-
-
-def _typeset(label: str) -> str:
-    """``-3-4`` as −3…4: a minus sign and a range must not look alike."""
-    sign, rest = ("−", label[1:]) if label.startswith("-") else ("", label)
-    return sign + rest.replace("-", "…")
 
 
 def plot_flip_rate_by_exponent(results: Sequence[PairResult], theme: ThemeName, name: str | None = None) -> Plot:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import plotly.graph_objects as go
-from plotly.colors import cmocean, sequential
+from plotly.colors import cmocean, label_rgb, sequential, unlabel_rgb
 
 ThemeName = Literal["light", "dark"]
 Colorscale = tuple[tuple[float, str], ...]
@@ -104,6 +104,21 @@ def faded(colour: str, alpha: float) -> str:
     """A hex colour as ``rgba()`` with opacity `alpha`, for bands."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def blended(colour: str, share: float, theme: ThemeName) -> str:
+    """An ``rgb()`` colour with `share` of it replaced by the panel's."""
+    panel = tokens(theme).panel
+    there = (int(panel[i : i + 2], 16) for i in (1, 3, 5))
+    return label_rgb([(1 - share) * c + share * b for c, b in zip(unlabel_rgb(colour), there, strict=True)])
+
+
+def readable_on(colour: str) -> str:
+    """Dark or light text, whichever stands out more from an ``rgb()`` colour (relative luminance, WCAG 2.1)."""
+    linear = [(c / 255 + 0.055) ** 2.4 / 1.055**2.4 if c > 10.3 else c / 255 / 12.92 for c in unlabel_rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    # black and white differ equally from a luminance of √(1.05 · 0.05) - 0.05
+    return LIGHT.text if luminance > 0.179 else DARK.text
 
 
 def template(theme: ThemeName) -> go.layout.Template:

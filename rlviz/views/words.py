@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from rlviz.metrics import METRICS, Metric
 from rlviz.published import published_range, published_values
@@ -28,6 +29,9 @@ from rlviz.views.formats import (
     shorten,
     times_chance,
 )
+
+if TYPE_CHECKING:
+    from rlviz.preview.result import Preview
 
 LENS_WORDS: dict[Lens, str] = {
     Lens.STORED: "as stored",
@@ -78,7 +82,7 @@ def unit_of(metric: Metric) -> str:
     return {"rad": "degrees", "": "dimensionless", "fraction": "dimensionless"}.get(metric.unit, metric.unit)
 
 
-def tuned_labels(results: Sequence[PairResult]) -> tuple[str, ...]:
+def tuned_labels(results: Sequence[PairResult | Preview]) -> tuple[str, ...]:
     """One short label per tuned model, unique; the commit is added only where names repeat. Not escaped."""
     names = [r.tuned.label.split(" @")[0] for r in results]
     repeated = {name for name, times in Counter(names).items() if times > 1}
@@ -114,7 +118,8 @@ class Headline:
     help: str
 
 
-def _listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -134,7 +139,7 @@ def headline(results: Sequence[PairResult], params: MetricParams) -> str:
     (label, share, _), *others = known
     lens = LENS_SHORT[params.lens]
     first = f"{percent(share)} of weights are unchanged ({lens}) in {label}"
-    sentence = _listed([first, *(f"{percent(s)} in {name}" for name, s, _ in others)])
+    sentence = listed([first, *(f"{percent(s)} in {name}" for name, s, _ in others)])
     return f"{sentence}{_in_fp32([(s, r) for _, s, r in known], params)}."
 
 
@@ -146,7 +151,7 @@ def _in_fp32(known: Sequence[tuple[float, PairResult]], params: MetricParams) ->
     if any(silent):
         return "; fp32 masters were not published" + ("" if all(silent) else " for all of them")
     finer = [r.pooled("update_sparsity", replace(params, lens=Lens.FP32)) for _, r in known]
-    shares = _listed([percent(f) for f in finer])
+    shares = listed([percent(f) for f in finer])
     if max(finer) < 0.02 and max(s for s, _ in known) > 0.1:
         return f"; in fp32 nearly every weight moved ({shares} unchanged)"
     return f"; in fp32 it is {shares}"
@@ -175,15 +180,20 @@ def headline_numbers(result: PairResult, params: MetricParams) -> tuple[Headline
 def _unchanged(result: PairResult, params: MetricParams) -> Headline:
     metric = METRICS["update_sparsity"]
     share, stored = (result.pooled(metric.key, replace(params, lens=lens)) for lens in (params.lens, Lens.STORED))
-    published = published_values(f"update_sparsity_{params.lens.value}")
+    against = published_ranges(params.lens) or f"{percent(stored)} as stored"
+    return Headline(f"Unchanged ({LENS_SHORT[params.lens]})", percent(share), against, metric.meaning)
+
+
+def published_ranges(lens: Lens) -> str:
+    """The ranges of published shares unchanged under a lens; empty where nobody published any."""
+    published = published_values(f"update_sparsity_{lens.value}")
     ranges = [
         f"{kind} {percent(low)} to {percent(high)}"
         for kind in ("RL", "SFT")
         for low, high in [published_range([v for v in published if v.kind == kind]) or (0.0, 0.0)]
         if high
     ]
-    against = f"published {', '.join(ranges)}" if ranges else f"{percent(stored)} as stored"
-    return Headline(f"Unchanged ({LENS_SHORT[params.lens]})", percent(share), against, metric.meaning)
+    return f"published {', '.join(ranges)}" if ranges else ""
 
 
 def param_words(metric: Metric, params: MetricParams) -> str:
@@ -209,11 +219,13 @@ __all__ = [
     "file_size",
     "headline",
     "headline_numbers",
+    "listed",
     "masters_published",
     "number",
     "param_words",
     "percent",
     "provenance_line",
+    "published_ranges",
     "safe",
     "said",
     "sentences",

@@ -65,18 +65,21 @@ def hub(tmp_path_factory) -> Iterator[Hub]:
         yield Hub(fake, folder)
 
 
-def start_app(store: Path, endpoint: str, **env: str) -> tuple[subprocess.Popen[bytes], App]:
+def start_app(store: Path, endpoint: str, script: str = "app.py", **env: str) -> tuple[subprocess.Popen[bytes], App]:
     """Start the dashboard on a free port and wait until it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port),
+            sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port),
             "--server.address", "127.0.0.1", "--server.headless", "true",
         ],
         cwd=ROOT,
-        env={**os.environ, "RLVIZ_STORE": str(store), "HF_ENDPOINT": endpoint, **env},
+        env={
+            **os.environ, "RLVIZ_STORE": str(store), "HF_ENDPOINT": endpoint,
+            "RLVIZ_URL": f"http://127.0.0.1:{port}", **env,
+        },
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     app = App(f"http://127.0.0.1:{port}", store)

@@ -28,17 +28,23 @@ class Request:
         return self.headers.get("Authorization")
 
 
+def _nothing() -> None:
+    """No side effect."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One misbehaviour; fields left at their default change nothing.
 
     status : answer this instead, with `headers` and `body`
     delay_s : wait before answering
+    bytes_per_s : send the body at this rate
     truncate : announce the whole body, send this many bytes, cut the connection
     shorten : announce and send this many bytes fewer than the range asked for
     ignore_range : answer 200 with the whole file
     content_range : replace the Content-Range header
     reset : cut the connection without an answer
+    then : what else happens at that moment, before the answer
     times : how many requests it hits; None for all
     """
 
@@ -46,11 +52,13 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     delay_s: float = 0.0
+    bytes_per_s: float | None = None
     truncate: int | None = None
     shorten: int = 0
     ignore_range: bool = False
     content_range: str | None = None
     reset: bool = False
+    then: Callable[[], object] = _nothing
     times: int | None = None
 
 
@@ -82,3 +90,8 @@ class FaultList:
                     self._hits[index] = self._hits.get(index, 0) + 1
                     return fault
         return Fault()
+
+    @property
+    def hits(self) -> int:
+        """How many requests have met a fault."""
+        return sum(self._hits.values())

@@ -6,7 +6,8 @@ import json
 import re
 import time
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from io import BufferedReader, BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fakehub.faults import Fault, Request
@@ -15,7 +16,7 @@ from tests.fakehub.repos import CREATED, Blob, Repo, tree_row
 if TYPE_CHECKING:
     from tests.fakehub.server import FakeHub
 
-CHUNK = 64 * 1024
+CHUNK = 256 * 1024
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _API = re.compile(
     r"/api/models/(?P<repo>[^/]+(?:/[^/]+)??)"
@@ -55,6 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         self.fault = self.hub.faults.take(request)
         self.hub.requests.append(request)
         time.sleep(self.hub.latency_s + self.fault.delay_s)
+        self.fault.then()
         if self.fault.reset:
             self.close_connection = True
             return
@@ -75,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
     def route(self, request: Request) -> None:
         if request.path == "/api/whoami-v2":
             self.whoami()
+        elif signing_in := self.hub.oauth.answer(
+            request.method, request.path, request.query, self.body, request.authorization
+        ):
+            self.answer(*signing_in)
         elif request.path == "/api/models":
             wanted = parse_qs(request.query).get("search", [""])[0]
             self.json([{"id": name} for name, repo in self.hub.repos.items() if wanted in name and not repo.private])
@@ -220,17 +226,19 @@ class Handler(BaseHTTPRequestHandler):
             return
         with blob.source.open("rb") as source:
             source.seek(first)
-            left = last - first
-            if self.fault.truncate is not None:
-                left = min(left, self.fault.truncate)
-                self.close_connection = True
-            while left:
-                left -= self.send(source.read(min(left, CHUNK)))
+            self.send(source, self.cut(last - first))
 
     def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.start(status, headers, len(body))
         if self.command != "HEAD" and body:
-            self.send(body)
+            self.send(BytesIO(body), self.cut(len(body)))
+
+    def cut(self, nbytes: int) -> int:
+        """How much of a body is sent before the connection breaks."""
+        if self.fault.truncate is None:
+            return nbytes
+        self.close_connection = True
+        return min(nbytes, self.fault.truncate)
 
     def start(self, status: int, headers: dict[str, str], length: int) -> None:
         self.request_seen.status = status
@@ -240,8 +248,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         self.end_headers()
 
-    def send(self, chunk: bytes) -> int:
-        self.hub.throttle(len(chunk))
-        self.wfile.write(chunk)
-        self.request_seen.nbytes += len(chunk)
-        return len(chunk)
+    def send(self, source: BinaryIO, nbytes: int) -> None:
+        """The next bytes of a source; a file's go from the kernel's cache to the socket without passing here."""
+        pace, sent = self.hub.pace(self.fault.bytes_per_s), 0
+        while sent < nbytes:
+            wanted = min(nbytes - sent, CHUNK)
+            if isinstance(source, BufferedReader):
+                self.connection.sendfile(source, source.tell(), wanted)
+            else:
+                self.connection.sendall(source.read(wanted))
+            sent += wanted
+            self.request_seen.nbytes += wanted
+            pace.wait(sent)

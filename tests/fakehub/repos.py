@@ -28,9 +28,13 @@ class Blob:
 
     @classmethod
     def of(cls, source: Path) -> Blob:
-        content = source.read_bytes()
-        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        return cls(source, len(content), git, hashlib.sha256(content).hexdigest(), source.suffix in LFS_SUFFIXES)
+        size = source.stat().st_size
+        git, sha256 = hashlib.sha1(b"blob %d\0" % size), hashlib.sha256()
+        with source.open("rb") as file:
+            while chunk := file.read(1 << 20):  # weights may be larger than the memory
+                git.update(chunk)
+                sha256.update(chunk)
+        return cls(source, size, git.hexdigest(), sha256.hexdigest(), source.suffix in LFS_SUFFIXES)
 
     @property
     def etag(self) -> str:

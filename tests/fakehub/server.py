@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from tests.fakehub.faults import Fault, FaultList, Match, Request
 from tests.fakehub.handler import Handler
+from tests.fakehub.oauth import Provider
 from tests.fakehub.repos import Blob, Repo
 
 
@@ -54,6 +55,18 @@ class Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
+class Pace:
+    """Holds a body back to a rate from its first byte on, so that late wake-ups do not add up."""
+
+    def __init__(self, bytes_per_s: float | None) -> None:
+        self.bytes_per_s = bytes_per_s
+        self.started = time.monotonic()
+
+    def wait(self, sent: int) -> None:
+        if self.bytes_per_s:
+            time.sleep(max(0.0, self.started + sent / self.bytes_per_s - time.monotonic()))
+
+
 class FakeHub:
     """A hub on 127.0.0.1 whose weight files live on a second origin (localhost, another port).
 
@@ -81,26 +94,34 @@ class FakeHub:
         self.renamed: dict[str, str] = {}
         self.requests: list[Request] = []
         self.faults = FaultList()
-        self._down = False
         self._links: dict[str, Blob] = {}
         self._servers = [Server(self, "hub", port), Server(self, "cdn", 0)]
+        self._ports = [server.server_port for server in self._servers]
         self.endpoint = f"http://127.0.0.1:{self._servers[0].server_port}"
         self.cdn = f"http://localhost:{self._servers[1].server_port}"
+        self.oauth = Provider(self.endpoint)
 
     def __enter__(self) -> Self:
+        self._serve()
+        return self
+
+    def _serve(self) -> None:
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
         """Go down: connections are refused from now on, and those that are open break."""
-        if not self._down:
-            self._down = True
-            for server in self._servers:
-                server.cut()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.cut()
+
+    def resume(self) -> None:
+        """Come up again where it went down, with all repositories, links and faults as they were."""
+        self._servers = [Server(self, origin, port) for origin, port in zip(("hub", "cdn"), self._ports, strict=True)]
+        self._serve()
 
     def add_repo(
         self,
@@ -146,6 +167,6 @@ class FakeHub:
         """Signed links handed out so far answer 403 from now on."""
         self._links.clear()
 
-    def throttle(self, nbytes: int) -> None:
-        if self.bytes_per_s:
-            time.sleep(nbytes / self.bytes_per_s)
+    def pace(self, bytes_per_s: float | None = None) -> Pace:
+        """The clock of one body, at the given rate or the hub's own."""
+        return Pace(bytes_per_s or self.bytes_per_s)

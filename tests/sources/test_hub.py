@@ -220,7 +220,7 @@ def test_a_gated_model(hub: FakeHub, tmp_path: Path, token: str | None) -> None:
     hub.add_repo("org/gated", single(tmp_path / "m"), gated=True)
     assert sentence(hub, "org/gated", Gated, token=token) == (
         "org/gated: the model is gated: its licence must be accepted first. "
-        f"Accept the licence at {hub.endpoint}/org/gated and set HF_TOKEN to a token of the account that did."
+        f"Accept the licence at {hub.endpoint}/org/gated and set HF_TOKEN, both with the same account."
     )
     assert len(opened(hub, "org/gated", token=TOKEN).tensors) == 3
 

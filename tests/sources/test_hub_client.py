@@ -124,6 +124,8 @@ def test_faults_hit_as_often_as_told_and_down_means_down(hub: FakeHub) -> None:
         hub.stop()
         with pytest.raises(httpx2.TransportError):  # the kept-alive connection is gone as well
             client.get(url, headers=headers)
+        hub.resume()
+        assert client.get(url, headers=headers).status_code == 200
 
 
 def test_it_runs_as_a_process_of_its_own(folder: Path) -> None:

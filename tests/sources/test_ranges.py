@@ -16,10 +16,12 @@ import pytest
 
 from rlviz.errors import Cancelled, Gated, InvalidInput, NotFound, Offline, Unavailable, UnsupportedCheckpoint
 from rlviz.sources import transport
-from rlviz.sources.ranges import HubReader, _Landing, _Part
+from rlviz.sources.parts import Landing, Part
+from rlviz.sources.ranges import GAP_BYTES, HubReader
 from rlviz.sources.refusals import HubModel
 from rlviz.sources.transport import Patience
 from tests.fakehub import FakeHub, Fault, Request
+from tests.fakehub.server import Pace
 
 QUICK = Patience(attempts=4, first_wait_s=0.002, longest_wait_s=0.01, connect_s=2.0, read_s=2.0)
 PART = 64 * 1024
@@ -85,6 +87,45 @@ def test_any_range_is_the_same_stretch_of_the_file(hub: FakeHub, offset: int, nb
 def test_no_more_bytes_are_sent_than_asked_for(hub: FakeHub) -> None:
     read(reader_of(hub), 1000, 5000)
     assert sum(request.nbytes for request in hub.requests) == 5000
+
+
+def scatter(reader: HubReader, spans: list[tuple[int, int]]) -> list[bytes]:
+    buffers = [bytearray(nbytes) for _, nbytes in spans]
+    reader.read_ranges(FILE, [(offset, memoryview(buffer)) for (offset, _), buffer in zip(spans, buffers, strict=True)])
+    return [bytes(buffer) for buffer in buffers]
+
+
+def test_scattered_ranges_are_read_in_any_order_overlapping_or_empty(hub: FakeHub) -> None:
+    rng = np.random.default_rng(1)
+    spans = [(int(rng.integers(len(CONTENT) - 5000)), int(rng.integers(5000))) for _ in range(60)]
+    spans += [(0, 3 * PART + 7), (len(CONTENT), 0), spans[0]]
+    assert scatter(reader_of(hub), spans) == [CONTENT[offset : offset + nbytes] for offset, nbytes in spans]
+
+
+def test_neighbours_share_a_request_and_distant_ranges_do_not(hub: FakeHub) -> None:
+    reader = reader_of(hub, part_bytes=1 << 20)
+    spans = [(1000, 500), (1500, 500), (2000 + GAP_BYTES, 10), (2011 + 2 * GAP_BYTES, 10)]
+    assert scatter(reader, spans) == [CONTENT[offset : offset + nbytes] for offset, nbytes in spans]
+    asked = sorted(request.range or "" for request in hub.requests if storage(request))
+    last = 2011 + 2 * GAP_BYTES
+    assert asked == sorted([f"bytes=1000-{2009 + GAP_BYTES}", f"bytes={last}-{last + 9}"])
+
+
+@pytest.mark.parametrize("fault", [Fault(truncate=1500, times=2), Fault(reset=True, times=2)], ids=["cut", "reset"])
+def test_a_broken_scatter_goes_on_and_fills_every_buffer(hub: FakeHub, fault: Fault) -> None:
+    hub.inject(storage, fault)
+    spans = [(100 + 700 * i, 600) for i in range(12)]
+    assert scatter(reader_of(hub), spans) == [CONTENT[offset : offset + nbytes] for offset, nbytes in spans]
+
+
+def test_requests_and_timings_are_counted(hub: FakeHub) -> None:
+    hub.latency_s = 0.01
+    hub.inject(storage, Fault(status=503, times=1))
+    reader = reader_of(hub)
+    read(reader, 0, 2 * PART)
+    assert reader.requests == len(hub.requests) == 4  # where it is, two parts, one of them twice
+    assert [nbytes for nbytes, _ in reader.timings] == [PART, PART]
+    assert all(seconds >= 0.01 for _, seconds in reader.timings)
 
 
 def test_a_typed_buffer_is_filled_as_bytes(hub: FakeHub) -> None:
@@ -168,7 +209,7 @@ def test_links_and_tokens_stay_out_of_logs_and_errors(hub: FakeHub, caplog: pyte
         assert secret not in caplog.text
         assert secret not in chain
         assert secret not in repr(reader)
-    assert "httpx2" in {record.name for record in caplog.records}  # the log was really watched
+    assert "urllib3.connectionpool" in {record.name for record in caplog.records}  # the log was really watched
 
 
 def test_a_renamed_model_is_followed_on_the_hub_with_the_token(hub: FakeHub) -> None:
@@ -262,7 +303,7 @@ def test_a_truncated_part_goes_on_where_it_broke_off(hub: FakeHub) -> None:
 
 def test_a_body_that_always_breaks_off_ends_in_a_sentence(hub: FakeHub) -> None:
     hub.inject(storage, Fault(truncate=0))
-    with pytest.raises(Offline, match=r"localhost cannot be reached \(RemoteProtocolError\)"):
+    with pytest.raises(Offline, match=r"localhost cannot be reached \(ProtocolError\)"):
         read(reader_of(hub))
 
 
@@ -336,10 +377,32 @@ def test_a_hub_that_is_down_is_offline_after_bounded_tries(folder: Path) -> None
     with pytest.raises(Offline) as error:
         read(reader)
     assert str(error.value) == (
-        "org/name: localhost cannot be reached (ConnectError). "
+        "org/name: localhost cannot be reached (NewConnectionError). "
         "Check the connection and try again, or give a local folder."
     )
     assert time.monotonic() - started < QUICK.attempts * (QUICK.connect_s + QUICK.longest_wait_s) + 5
+
+
+def test_an_outage_is_sat_out_by_a_lasting_patience(hub: FakeHub) -> None:
+    hub.inject(storage, Fault(status=503, times=QUICK.attempts + 3))
+    with pytest.raises(Unavailable, match="the hub keeps answering 503"):
+        read(reader_of(hub), 0, 10)
+    assert read(reader_of(hub, patience=replace(QUICK, outage_s=30.0)), 0, 10) == CONTENT[:10]
+
+
+def test_waiting_does_not_mend_a_wrong_answer(hub: FakeHub) -> None:
+    hub.inject(storage, Fault(ignore_range=True))
+    with pytest.raises(Unavailable, match="the server ignores range requests"):
+        read(reader_of(hub, patience=replace(QUICK, outage_s=3600.0)), 0, 10)
+
+
+def test_the_patience_of_a_run_is_set_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert transport.lasting_patience().outage_s == 300
+    monkeypatch.setenv("RLVIZ_PATIENCE", "12")
+    assert transport.lasting_patience().outage_s == 12
+    monkeypatch.setenv("RLVIZ_PATIENCE", "forever")
+    with pytest.raises(InvalidInput, match="RLVIZ_PATIENCE: 'forever' is not a number of seconds"):
+        transport.lasting_patience()
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------
@@ -364,8 +427,8 @@ def test_a_stalled_read_ends_when_cancelled_and_writes_no_more(hub: FakeHub, how
 
 
 def test_a_shut_door_lets_no_late_bytes_in() -> None:
-    buffer, landing = bytearray(4), _Landing()
-    part = _Part(FILE, 0, memoryview(buffer))
+    buffer, landing = bytearray(4), Landing()
+    part = Part(FILE, 0, 4, [(0, memoryview(buffer))])
     landing.write(part, b"ab")
     landing.shut()
     landing.write(part, b"cd")
@@ -386,25 +449,24 @@ def test_connections_have_one_ceiling_for_all_readers(hub: FakeHub, monkeypatch:
     monkeypatch.setattr(transport, "_pool", None)
     hub.latency_s = 0.01
     running, most, lock = 0, 0, threading.Lock()
-    throttle = hub.throttle
 
-    def counted(nbytes: int) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.01)
-        throttle(nbytes)
-        with lock:
-            running -= 1
+    class Counted(Pace):
+        def wait(self, sent: int) -> None:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.01)
+            with lock:
+                running -= 1
 
-    monkeypatch.setattr(hub, "throttle", counted)
+    monkeypatch.setattr(hub, "pace", Counted)
     readers = [reader_of(hub) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         assert all(content == CONTENT for content in threads.map(read, readers))
     assert most <= 3
     transport.pool().workers.shutdown()
-    transport.pool().client.close()
+    transport.pool().direct.clear()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many"])

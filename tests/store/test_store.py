@@ -33,8 +33,8 @@ def test_round_trip_keeps_everything(tmp_path):
 
 
 def test_bytes_are_a_function_of_the_record():
-    assert record_bytes(record(1)) == record_bytes(record(1))
-    assert record_bytes(record(1)) != record_bytes(record(2))
+    assert record_bytes(record(1), "k") == record_bytes(record(1), "k")
+    assert record_bytes(record(1), "k") != record_bytes(record(2), "k")
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 40, None])

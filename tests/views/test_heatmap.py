@@ -22,9 +22,14 @@ def traces(figure: go.Figure, kind: str) -> list[Any]:
     return [t for t in figure.data if t.type == kind]
 
 
+def overlays(figure: go.Figure) -> list[Any]:
+    """The invisible marks that answer the pointer."""
+    return [t for t in traces(figure, "scatter") if t.mode == "markers"]
+
+
 def overlay_of(figure: go.Figure, model: int) -> dict[str, Any]:
     """Tensor name → its row of customdata, over the main map and the strip of one panel."""
-    rows = [row for t in traces(figure, "scatter") for row in t.customdata if row[1] == model]
+    rows = [row for t in overlays(figure) for row in t.customdata if row[1] == model]
     return {row[0]: row for row in rows}
 
 
@@ -47,7 +52,7 @@ def test_every_tensor_is_a_clickable_cell_of_its_model(results: list[PairResult]
         shown = f"{result.value('update_sparsity', Q0, PARAMS) * 100:.4g} %"
         assert shown in cells[Q0][3]
         assert "layer 0" in cells[Q0][2]
-    for trace in traces(plot.figure, "scatter"):
+    for trace in overlays(plot.figure):
         assert trace.marker.opacity == 0
         assert trace.selected.marker.opacity == trace.unselected.marker.opacity == 0
         assert trace.hoverinfo != "skip"
@@ -101,7 +106,7 @@ def test_missing_cells_are_hatched_and_say_so() -> None:
     assert hatch.name == "not compared"
     assert hatch.marker.pattern.shape == "/"
     assert list(hatch.x) == [0]
-    assert [row[3] for row in traces(plot.figure, "scatter")[0].customdata if not row[0]] == ["not compared"]
+    assert [row[3] for row in overlays(plot.figure)[0].customdata if not row[0]] == ["not compared"]
 
 
 def test_cells_not_measured_yet_are_hatched(rl: PairResult) -> None:
@@ -161,4 +166,4 @@ def test_a_model_of_eighty_layers_stays_readable(rl: PairResult) -> None:
     assert len(figure.layout.xaxis.ticktext) <= 40
     domains = {tuple(figure.layout[f"xaxis{i}"].domain) for i in ("", "3", "5")}
     assert len(domains) == 2  # two side by side, the third below
-    assert all(t.text is None for t in traces(figure, "heatmap"))
+    assert all(t.mode == "markers" for t in traces(figure, "scatter"))  # no text in cells this small

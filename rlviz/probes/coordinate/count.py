@@ -260,3 +260,22 @@ def _decode(codes: NDArray[np.generic], dtype: str, out: NDArray[np.float64]) ->
     else:
         with np.errstate(invalid="ignore"):  # a signalling NaN is counted, not warned about
             np.copyto(out, codes.view(ELEMENT_TYPES[dtype].values))
+
+
+def count_piece(
+    base: NDArray[np.generic], tuned: NDArray[np.generic], dtypes: tuple[str, str], table: NDArray[np.float64]
+) -> Fields:
+    """The fields that do not depend on position, of a contiguous piece of two float tensors.
+
+    `base` and `tuned` are flat codes of the `dtypes`; `table` is the `rounding_table` of the tensor they are from,
+    whose largest magnitude no piece can know.
+    """
+    tallies, wide = Tallies(), "F64" in dtypes
+    entries = min(VALUE_WINDOW, base.size)
+    left, right, flags = np.empty(entries), np.empty(entries), np.empty(entries, np.uint8)
+    for start in range(0, base.size, VALUE_WINDOW):
+        n = min(VALUE_WINDOW, base.size - start)
+        _decode(base[start : start + n], dtypes[0], left[:n])
+        _decode(tuned[start : start + n], dtypes[1], right[:n])
+        kernels.weigh_values(left[:n], right[:n], flags, wide, table, *tallies.tail)
+    return tallies.fields()

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.probes.base import Cost, Fields, ProbeParams, TensorPair
-from rlviz.types import TensorMatch
+from rlviz.types import Side, TensorMatch
 
 SMALL = 1 << 14
 """Entries below which a table of bf16 codes costs more than it saves."""
@@ -49,7 +49,9 @@ class CoordinateProbe:
     def cost(self, match: TensorMatch, params: ProbeParams) -> Cost:
         """Memory does not depend on the tensor beyond its profiles; seconds are those of a 2.5 GHz core."""
         coded = match.base.dtype == match.tuned.dtype == "BF16"
-        return Cost(memory_bytes=40 << 20, seconds=match.n * (5e-9 if coded else 30e-9))
+        base_twice = ELEMENT_TYPES[match.base.dtype].is_float and not (coded and match.n >= SMALL)
+        rereads: frozenset[Side] = frozenset({"base"} if base_twice else ())
+        return Cost(40 << 20, match.n * (5e-9 if coded else 30e-9), rereads)
 
     def run_base(self, pair: TensorPair, params: ProbeParams) -> Fields | None:
         """Nothing is worth keeping of the base alone."""

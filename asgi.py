@@ -1,0 +1,27 @@
+"""Start-up of a host: app.py with sign-in, runs taken up again. `make serve` and the Dockerfile start this."""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import streamlit as st
+
+from rlviz.ui import hosting
+from rlviz.ui.loading import jobs
+
+os.environ.setdefault("RLVIZ_MODE", "hosted")
+
+
+@asynccontextmanager
+async def lifespan(_: st.App) -> AsyncGenerator[None]:
+    """Go on with what a stopped server left, without waiting for a visitor."""
+    jobs()
+    yield
+
+
+app = st.App(
+    "app.py",
+    secrets=hosting.sign_in_settings(os.environ),
+    middleware=hosting.middleware(),
+    lifespan=lifespan,
+)

@@ -1,0 +1,118 @@
+"""Plans, and asking the host for what they say: previews by themselves, exact runs on a click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from rlviz import api
+from rlviz.access import Visitor, digest, token_for
+from rlviz.engine import Plan
+from rlviz.engine.plan import Request
+from rlviz.errors import RlvizError
+from rlviz.jobs import Work
+from rlviz.preview.budget import DEFAULT_BYTES
+from rlviz.sources import ModelRef
+from rlviz.types import ModelIdentity
+from rlviz.ui.loading import Pair, jobs, request, store
+from rlviz.ui.state import BUDGETS_MIN, choice
+from rlviz.ui.visitor import OF_VISITOR, session_id, visitor
+
+_ASKED = f"{OF_VISITOR}asked previews"  # session key: previews this session has asked for, so that a cancelled one stays so
+_REFUSED = f"{OF_VISITOR}refused"  # session key: what the last attempt to start was refused with
+_PLAN_TTL_S = 300
+
+
+def planned(pair: Pair) -> Plan:
+    """What the exact run would read, from headers; raises what `api.plan` raises."""
+    who = visitor()
+    return _planned(pair.base, pair.tuned, request(), who, digest(who.token), pair.key)
+
+
+@st.cache_resource(ttl=_PLAN_TTL_S, max_entries=32, show_spinner="Reading headers …")
+def _planned(base: str, tuned: str, wanted: Request, _who: Visitor, token_digest: str, key: str) -> Plan:
+    return api.plan(base, tuned, store=store(), wanted=wanted, visitor=_who)
+
+
+def start(pairs: Sequence[Pair]) -> None:
+    """Start (or join) the exact runs of these pairs; a refusal is shown by `refusals`."""
+    refused: list[str] = []
+    for pair in pairs:
+        try:
+            jobs().ask(_exact(pair, planned(pair)), visitor(), session_id())
+        except RlvizError as error:
+            refused.append(str(error))
+    st.session_state[_REFUSED] = list(dict.fromkeys(refused))
+
+
+def start_new_previews(pairs: Sequence[Pair]) -> bool:
+    """Ask for the estimates this session has not asked for yet; says whether any was asked for now."""
+    asked: set[str] = st.session_state.setdefault(_ASKED, set())
+    new = [p for p in pairs if p.preview_key not in asked and (p.preview is None or not p.preview.complete)]
+    return any([_start_preview(pair) for pair in new])
+
+
+def start_previews(pairs: Sequence[Pair]) -> None:
+    """Ask for the estimates of these pairs, again if need be."""
+    for pair in pairs:
+        _start_preview(pair)
+
+
+def _start_preview(pair: Pair) -> bool:
+    """A refusal is shown by `refusals`, a pair without a plan by the plan's own sentence."""
+    st.session_state.setdefault(_ASKED, set()).add(pair.preview_key)
+    try:
+        plan = planned(pair)
+    except RlvizError:
+        return False
+    try:
+        jobs().ask(_estimate(pair, plan), visitor(), session_id())
+    except RlvizError as error:
+        st.session_state[_REFUSED] = [str(error)]
+        return False
+    return True
+
+
+def refusals() -> list[str]:
+    """Why nothing was started at the last attempt."""
+    return st.session_state.get(_REFUSED, [])
+
+
+def _exact(pair: Pair, plan: Plan) -> Work:
+    speed = pair.preview.speed if pair.preview else None
+    base, tuned = (_reference(i) for i in _identities(plan))
+    return Work(
+        pair.key,
+        base,
+        tuned,
+        budget_minutes=BUDGETS_MIN.get(choice("budget")),
+        nbytes=plan.bytes_to_read,
+        model_bytes=max(i.nbytes for i in _identities(plan)),
+        expected_s=plan.seconds(speed=speed),
+        needs_token=_needs_token(plan),
+    )
+
+
+def _estimate(pair: Pair, plan: Plan) -> Work:
+    base, tuned = (_reference(i) for i in _identities(plan))
+    nbytes = min(2 * DEFAULT_BYTES, sum(i.nbytes for i in _identities(plan)))
+    return Work(pair.preview_key, base, tuned, kind="preview", nbytes=nbytes, needs_token=_needs_token(plan))
+
+
+def _identities(plan: Plan) -> tuple[ModelIdentity, ModelIdentity]:
+    return plan.pairing.base.identity, plan.pairing.tuned.identity
+
+
+def _reference(identity: ModelIdentity) -> str:
+    """What the worker opens: the commit where there is one, so that a branch may move meanwhile."""
+    return identity.pinned_ref
+
+
+def _needs_token(plan: Plan) -> bool:
+    """Whether it takes this visitor's own token: nobody else's would do, and theirs is not written down."""
+    own = visitor().token
+    return own is not None and any(
+        i.access != "public" and token_for(ModelRef.parse(i.pinned_ref).repo_id, Visitor()) is False
+        for i in _identities(plan)
+    )
