@@ -39,8 +39,8 @@ class Shape:
     budget_rows: int
 
 
-FEW_LARGE = Shape(layers=5, modules=2, rows=4096, budget_rows=400)
-MANY_THIN = Shape(layers=25, modules=4, rows=2048, budget_rows=40)
+FEW_LARGE = Shape(layers=4, modules=2, rows=4096, budget_rows=400)
+MANY_THIN = Shape(layers=12, modules=4, rows=2048, budget_rows=48)
 """Two to seven units a tensor, as in a preview of a very large model."""
 
 

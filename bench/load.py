@@ -181,11 +181,9 @@ def rows(counts: list[int], seconds: float) -> tuple[list[Row], int]:
         api.compare(BASE, TUNED, store=store)
         found: list[Row] = []
         with dashboard(store) as (url, process):
-            for count in counts:
-                found.append(Row(count, False, *_seconds(url, count, seconds)))
+            found += [Row(count, False, *_seconds(url, count, seconds)) for count in counts]
             with busy(pair):
-                for count in counts:
-                    found.append(Row(count, True, *_seconds(url, count, seconds)))  # noqa: PERF401 (one by one)
+                found += [Row(count, True, *_seconds(url, count, seconds)) for count in counts]
             return found, process.memory_info().rss
 
 

@@ -88,7 +88,7 @@ def test_nothing_typed_opens_a_folder_or_chooses_a_host(host, tmp_path, monkeypa
         assert "dtype" not in str(refused.value), text
     assert all(request.path.startswith("/api/models/") for request in host.requests)
     read("acme/base", NOBODY)  # the hub's, whatever lies here
-    assert host.requests[-1].origin == "cdn"
+    assert "cdn" in {request.origin for request in host.requests}
 
 
 def test_a_host_says_the_same_of_a_folder_that_is_there_and_one_that_is_not(host, tmp_path):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from fnmatch import fnmatch
 from pathlib import Path
@@ -48,6 +49,23 @@ def test_sign_in_elsewhere_needs_an_address():
     assert first["redirect_uri"] == "https://viz.example/oauth2callback"
     assert first["cookie_secret"] != second["cookie_secret"]
     assert len(first["cookie_secret"]) >= 32
+
+
+def test_local_mode_listens_on_this_machine_only():
+    config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    assert config["server"]["address"] == "127.0.0.1"
+    assert config["client"]["showErrorDetails"] == "none"
+    (serve,) = re.findall(r"^serve:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    assert "RLVIZ_MODE=hosted" in serve
+    assert "asgi.py" in serve
+
+
+def test_a_misspelt_mode_does_not_start(tmp_path):
+    command = [sys.executable, "-m", "streamlit", "run", "asgi.py", "--server.port=0", "--server.headless=true"]
+    environ = {**os.environ, "RLVIZ_STORE": str(tmp_path), "RLVIZ_MODE": "hostd"}
+    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode != 0
+    assert "RLVIZ_MODE=hostd: is no mode" in ended.stderr + ended.stdout
 
 
 # --- coming back ----------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def measured(tmp_path_factory):
         patch.setenv("HF_ENDPOINT", hub.endpoint)
         for tuned in ("public", "private", "gated"):
             api.compare("acme/base", f"acme/{tuned}", probes=("coordinate",), store=store, visitor=ALICE)
+        for tuned in ("private", "gated"):
             api.preview("acme/base", f"acme/{tuned}", store=store, visitor=ALICE)
         api.compare("acme/hidden", "acme/public", probes=("coordinate",), store=store, visitor=ALICE)
     api.compare("demo:base", "demo:rl", probes=("coordinate",), store=store)

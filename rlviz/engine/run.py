@@ -146,8 +146,8 @@ class _Run:
             return
         self.reported = now
         elapsed = now - self.clock
-        total_cost = sum(s.cost.seconds for s in self.plan.pending)
-        left = elapsed * (total_cost / self.cost_done - 1) if self.cost_done else None
+        share = self._share_done()
+        left = elapsed * (1 / share - 1) if share else None
         steps = len(self.plan.steps)
         landed = steps - len(self.plan.pending)
         self.report(
@@ -155,6 +155,13 @@ class _Run:
                 state, landed + self.done, steps, self.count.total, self.plan.bytes_to_read, elapsed, left, self.last
             )
         )
+
+    def _share_done(self) -> float:
+        """The part that is behind, of computing or of the network: whichever has further to go."""
+        computed = self.cost_done / max(sum(step.cost.seconds for step in self.plan.pending), 1e-12)
+        if not self.plan.remote:
+            return computed
+        return min(computed, self.count.total / max(self.plan.bytes_to_read, 1))
 
     def _load(self, batch: Batch) -> None:
         """Open the batch's tensors, and have a worker measure them as soon as one is free."""

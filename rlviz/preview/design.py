@@ -122,11 +122,11 @@ def _allocated(samples: Sequence[Sample], scatter: Floats, round_bytes: float) -
         middle = (low + high) / 2
         low, high = (middle, high) if cost @ goal(middle) - spent <= round_bytes else (low, middle)
     more = (goal(low) - units).astype(int)
-    if not more.any():  # less than one unit each: the tensors that want one most
-        order = np.argsort(-wish / np.maximum(units, 1))
-        open_ones = [i for i in order.tolist() if units[i] < most[i]]
-        afforded = int(np.searchsorted(np.cumsum(cost[open_ones]), round_bytes, side="right"))
-        return dict.fromkeys(open_ones[:afforded], 1)
+    left = round_bytes - float(cost @ more)
+    for i in np.argsort(np.floor(low * wish) - low * wish).tolist():  # the largest remainders get what rounding left
+        if cost[i] <= left and units[i] + more[i] < most[i]:
+            more[i] += 1
+            left -= cost[i]
     return {i: int(more[i]) for i in np.flatnonzero(more).tolist()}
 
 

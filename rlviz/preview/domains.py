@@ -103,7 +103,7 @@ def _borrow(own: Tensors, samples: Sequence[Sample]) -> None:
     single = drawn & (own.strata.units == 1)
     for module in np.unique(own.modules[single]).tolist():
         inside = np.flatnonzero(drawn & (own.modules == module))
-        rates, squares = _unit_rates([samples[i] for i in inside])
+        rates, squares = _unit_rates([samples[i] for i in inside.tolist()])
         if len(rates) > 1:
             lonely = inside[single[inside]]
             own.strata.v[lonely] = rates.var(axis=0, ddof=1)

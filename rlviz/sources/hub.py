@@ -6,48 +6,32 @@ The revision is resolved to a commit once, and everything after asks for the com
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import httpx2
-
-from rlviz.errors import Cancelled, InvalidInput, NotFound, RlvizError, Unavailable, UnsupportedCheckpoint
+from rlviz.errors import NotFound, UnsupportedCheckpoint
 from rlviz.sources.card import base_models
 from rlviz.sources.checkpoint import Checkpoint
 from rlviz.sources.header import HeaderEntry, parse_header, read_header_length, tensor_metas
 from rlviz.sources.layout import INDEX, SINGLE, parse_index, tensors_by_shard
+from rlviz.sources.listing import HubFile, Listing, list_model
 from rlviz.sources.ranges import HubReader
 from rlviz.sources.refs import ModelRef
-from rlviz.sources.refusals import ADAPTER_FILES, HubModel, explain, no_weights, offline_mode
-from rlviz.sources.transport import Patience, Setback, lasting_patience, persist
+from rlviz.sources.refusals import ADAPTER_FILES, no_weights
+from rlviz.sources.transport import Patience, lasting_patience
 from rlviz.types import Access, ModelIdentity, TensorMeta
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
-
-DEFAULT_ENDPOINT = "https://huggingface.co"
 MAX_JSON_BYTES = 256 << 20  # as for local files: an index of a million tensors has about 100 MB
 _HEADER_GUESS_BYTES = 64 * 1024  # holds the whole header of a single-file model of about 500 tensors
 _BYTES_PER_ENTRY = 120  # of a header, beside the tensor's name
 _HEADERS_AT_ONCE = 8
-_LONGEST_SILENCE_S = 20.0  # of a rate limit while a model is opened; beyond it, say so and let the person decide
 OPENING = Patience()
 # someone watches the text field
 _TYPING = Patience(attempts=2, first_wait_s=0.2, longest_rate_limit_s=1.0, connect_s=3.0, read_s=6.0)
-_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """One file of a commit; `content_id` is its LFS sha256, or the git blob id of a small file."""
-
-    size: int
-    content_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +49,6 @@ class HubInfo:
     nbytes: int
     dtype: str | None
     base_model: str | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Listing:
-    """The hub's answer about one commit, checked; `files` by path."""
-
-    model: HubModel
-    commit: str
-    files: Mapping[str, HubFile]
-    card: Mapping[str, Any]
-    info: ModelInfo
 
 
 def open_hub(
@@ -109,7 +82,7 @@ def open_hub(
         Where there are no safetensors weights, or they are broken.
     """
     opening, reading = patience or OPENING, patience or lasting_patience()
-    listing = _list(ref, token, endpoint, opening, cancel)
+    listing = list_model(ref, token, endpoint, opening, cancel)
     sizes = {path: file.size for path, file in listing.files.items()}
     reader = HubReader(listing.model, listing.commit, sizes, cancel=cancel, patience=opening)
     shards, weight_map = _shards(listing, ref, reader)
@@ -135,7 +108,7 @@ def peek(
 
     A gated model is seen here without its licence: `gated` says that reading it may be refused.
     """
-    listing = _list(ref, token, endpoint, patience)
+    listing = list_model(ref, token, endpoint, patience)
     names = _names_in(listing.files, ref.subfolder)
     weights = [names[name] for name in names if name.endswith(".safetensors") and name not in ADAPTER_FILES]
     if SINGLE in names:
@@ -155,61 +128,6 @@ def peek(
     )
 
 
-# --- one request for what there is ------------------------------------------------------------------------------
-
-
-def _list(
-    ref: ModelRef,
-    token: str | Literal[False] | None,
-    endpoint: str | None,
-    patience: Patience,
-    cancel: threading.Event | None = None,
-) -> _Listing:
-    def pause(seconds: float) -> None:
-        if (cancel or threading.Event()).wait(seconds):
-            raise Cancelled(str(ref), "opening was cancelled")
-
-    where = (endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
-        raise offline_mode(str(ref))
-    model = HubModel(str(ref), ref.repo_id, ref.revision, where, _token(token))
-    brief = replace(patience, longest_rate_limit_s=min(patience.longest_rate_limit_s, _LONGEST_SILENCE_S))
-    info = persist(lambda: _ask(model, brief), brief, pause)
-    commit = info.sha or ""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit) or info.siblings is None:
-        raise explain(model, ValueError("no commit"))
-    asked = ref.revision or ""
-    if re.fullmatch(r"[0-9a-f]{40}", asked) and asked != commit:
-        problem = f"asked for commit {asked[:12]}, the hub answers with {commit[:12]}"
-        raise Unavailable(str(ref), problem, "Try again; check HF_ENDPOINT.")
-    files = {s.rfilename: HubFile(s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings}
-    card = dict(info.card_data.to_dict()) if info.card_data else {}
-    return _Listing(replace(model, repo_id=info.id), commit, files, card, info)
-
-
-def _token(token: str | Literal[False] | None) -> str | None:
-    """The token to send: as given, from the environment as the hub's client finds it, or none."""
-    from huggingface_hub.utils import build_hf_headers
-
-    given = token.strip() if isinstance(token, str) else token
-    found = build_hf_headers(token=given).get("authorization", "").removeprefix("Bearer ")
-    if not found.isascii() or not found.isprintable():
-        raise InvalidInput("HF_TOKEN", "this is not a token", "Copy it again from huggingface.co/settings/tokens.")
-    return found or None
-
-
-def _ask(model: HubModel, patience: Patience) -> ModelInfo:
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=model.endpoint, token=model.token or False, library_name="rlviz")
-    try:
-        return api.model_info(model.repo_id, revision=model.revision, files_metadata=True, timeout=patience.read_s)
-    # what a server that is no hub (a login page, a proxy) makes of the client's parsing is any of these
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem: RlvizError | Setback = explain(model, error)
-    raise problem
-
-
 # --- files ------------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +137,7 @@ def _names_in(files: Mapping[str, HubFile], subfolder: str) -> dict[str, str]:
     return {p[len(prefix) :]: p for p in files if p.startswith(prefix) and "/" not in p[len(prefix) :]}
 
 
-def _shards(listing: _Listing, ref: ModelRef, reader: HubReader) -> tuple[tuple[str, ...], dict[str, str] | None]:
+def _shards(listing: Listing, ref: ModelRef, reader: HubReader) -> tuple[tuple[str, ...], dict[str, str] | None]:
     """Paths of the weight files, and the index (tensor to path) where there is one; the choice of `layout`."""
     names = _names_in(listing.files, ref.subfolder)
     if not names:
@@ -240,7 +158,7 @@ def _shards(listing: _Listing, ref: ModelRef, reader: HubReader) -> tuple[tuple[
     return tuple(others), None
 
 
-def _read_small(listing: _Listing, reader: HubReader, path: str) -> bytes:
+def _read_small(listing: Listing, reader: HubReader, path: str) -> bytes:
     if listing.files[path].size > MAX_JSON_BYTES:
         raise UnsupportedCheckpoint(
             f"{listing.model.ref} {path}", "is far too large for a JSON file", "Ask its author."
@@ -248,7 +166,7 @@ def _read_small(listing: _Listing, reader: HubReader, path: str) -> bytes:
     return reader.read_file(path)
 
 
-def _read_config(listing: _Listing, ref: ModelRef, reader: HubReader) -> dict[str, Any]:
+def _read_config(listing: Listing, ref: ModelRef, reader: HubReader) -> dict[str, Any]:
     """config.json beside the weights; empty where there is none."""
     path = _names_in(listing.files, ref.subfolder).get("config.json")
     if path is None:
@@ -267,7 +185,7 @@ def _read_config(listing: _Listing, ref: ModelRef, reader: HubReader) -> dict[st
 
 
 def _config_and_headers(
-    listing: _Listing, ref: ModelRef, reader: HubReader, shards: tuple[str, ...], weight_map: dict[str, str] | None
+    listing: Listing, ref: ModelRef, reader: HubReader, shards: tuple[str, ...], weight_map: dict[str, str] | None
 ) -> tuple[dict[str, Any], dict[str, dict[str, HeaderEntry]]]:
     """Read side by side; the first error ends the others."""
     guesses = dict.fromkeys(shards, _HEADER_GUESS_BYTES if weight_map is None else 4096)

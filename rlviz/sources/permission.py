@@ -33,7 +33,7 @@ def _answer(path: str, token: str | Literal[False] | None) -> tuple[Answer, dict
     import httpx2
     from huggingface_hub.utils import build_hf_headers, get_session
 
-    from rlviz.sources.hub import DEFAULT_ENDPOINT
+    from rlviz.sources.listing import DEFAULT_ENDPOINT
 
     endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     timeout = httpx2.Timeout(_READ_S, connect=_CONNECT_S)

@@ -208,11 +208,14 @@ def pool() -> Pool:
 def _opened(ceiling: int) -> Pool:
     """Proxies, certificates and ciphers as for every other request to the hub."""
     settings: Any = {"maxsize": ceiling, "ssl_context": httpx2.create_ssl_context()}
-    proxies = {
-        scheme: urllib3.ProxyManager(address, **settings)
-        for scheme, address in getproxies().items()
-        if scheme in {"http", "https"}
-    }
+    proxies: dict[str, urllib3.PoolManager] = {}
+    for scheme, address in getproxies().items():
+        if scheme in {"http", "https"}:
+            try:
+                proxies[scheme] = urllib3.ProxyManager(address, **settings)
+            except urllib3.exceptions.ProxySchemeUnknown:
+                name, step = f"{scheme}_proxy", "Unset it, or name a proxy that begins with http://."
+                raise InvalidInput(name, "this is not the address of an HTTP proxy", step) from None
     workers = ThreadPoolExecutor(ceiling, thread_name_prefix="rlviz-range")
     return Pool(urllib3.PoolManager(**settings), proxies, workers)
 

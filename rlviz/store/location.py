@@ -38,7 +38,7 @@ class Location:
             fs, root = fsspec.url_to_fs(url, use_listings_cache=False)
         except ImportError:
             driver = DRIVERS.get(scheme)
-            install = f"pip install {driver}" if driver else "Install its fsspec driver"
+            install = f"Install it: pip install {driver}" if driver else "Install its fsspec driver"
             raise InvalidInput(self.shown, f"no driver for {scheme}:// is installed", f"{install}.") from None
         except ValueError as error:
             known = "Give a folder, s3://…, hf://buckets/… or another fsspec URL."

@@ -136,7 +136,7 @@ class Store(Folder):
                 self._shared.publish(key)
             except RlvizError as error:
                 trouble = self.trouble = error
-                log.warning("%s", error)
+                log.info("%s", error)  # shown by whoever asked: a notice, or `trouble`
         self._evict(spare=key)
         return trouble
 
@@ -187,7 +187,7 @@ class Store(Folder):
             answer = ask()
         except RlvizError as error:
             self.trouble = error
-            log.warning("%s", error)
+            log.info("%s", error)  # shown by whoever asked: a notice, or `trouble`
             return otherwise
         self.trouble = None
         return answer

@@ -50,6 +50,7 @@ def render_frame(page: str) -> None:
     Bound widgets must keep their place in the page from run to run (see `controls`): what comes and goes around
     them stands in containers of its own.
     """
+    render_sign_in()
     wrong, inputs, above = st.container(), st.container(), st.container()
     pairs = look_up()
     shown = [p.result for p in pairs if p.result is not None and p.result.measured]
@@ -64,7 +65,6 @@ def render_frame(page: str) -> None:
             if not shown:
                 st.markdown(INTRODUCTION)
         render_inputs()
-        render_sign_in()
     with above:
         render_link_notes(pairs)
         if needed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlviz.ui.text import escaped
 from rlviz.views.library import LibraryRow, PublishedRow, library_rows, published_rows
 from rlviz.views.words import file_size
 
+_COMMIT = re.compile(r"\b([0-9a-f]{7})[0-9a-f]{33}\b")
 _PERCENT: dict[str, Any] = {"format": "%.1f %%"}
 
 
@@ -47,7 +49,7 @@ def _render_kept(entries: Sequence[Entry]) -> None:
         st.info("No result has all of these words. Clear the search to see every one.")
         return
     column = st.column_config
-    st.caption(f"{len(rows)} of {len(entries)} results. Tick a row to compare its models on every page.")
+    st.caption(f"{len(rows)} of {len(entries)} results. Tick a row to show it on every page.")
     _table(
         [_kept_cells(row) for row in rows],
         "library",
@@ -90,11 +92,10 @@ def _render_way_on() -> None:
     """Once models are chosen, the way to what there is to see of them."""
     base, tuned = models()
     if base and tuned:
+        names = [escaped(_COMMIT.sub(r"\1", name)) for name in (base, *tuned)]
         with st.container(horizontal=True, vertical_alignment="center", key="way_on"):
-            st.markdown(
-                f"Compared on every page: {escaped(base)} :material/arrow_right_alt: {escaped(', '.join(tuned))}"
-            )
-            st.page_link("pages/compare.py", label="Open", icon=":material/compare_arrows:")
+            st.markdown(f"Chosen: {names[0]} :material/arrow_right_alt: **{', '.join(names[1:])}**", width="content")
+            st.page_link("pages/compare.py", label="Open Compare", icon=":material/compare_arrows:")
 
 
 def _take_result(key: str) -> None:

@@ -143,8 +143,9 @@ def _linked(base: str, tuned: str) -> PairResult | None:
 
 
 def linked_keys() -> list[str]:
-    """Keys of the kept results that the link names."""
-    return [key for key in choice(RESULT).split(",") if _KEY.fullmatch(key)]
+    """Keys of the kept results that the link names; none once the reader has asked for new ones."""
+    asked = str(st.session_state.get(RESULT, st.query_params.get(RESULT, "")))  # empty here counts, whatever the URL says
+    return [key for key in asked.split(",") if _KEY.fullmatch(key)]
 
 
 def _watched(key: str) -> JobStatus | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -17,6 +18,9 @@ from rlviz.views import Plot
 from rlviz.views.tables import tensor_card
 from rlviz.views.theme import PLOTLY_CONFIG, ThemeName
 from rlviz.views.words import headline, headline_numbers, provenance_line, tuned_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def theme() -> ThemeName:
@@ -107,7 +111,7 @@ def render_under(
                 render()
         if plot.table:
             with st.popover("Data", type="tertiary"):
-                st.dataframe(list(plot.table), hide_index=True)
+                st.dataframe(_frame(plot), hide_index=True)
                 _downloads(plot, key)
     st.caption("  \n".join(escaped(line) for line in provenance))
 
@@ -127,20 +131,35 @@ def render_definition(metric: Metric) -> None:
     st.caption("  \n".join(f"{name}: {text}" for name, text in facts.items() if text))
 
 
-def _downloads(plot: Plot, key: str) -> None:
+@lru_cache(256)
+def _frame(plot: Plot) -> pd.DataFrame:
+    """A figure's numbers, which are the same for everyone who sees it."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(plot.table))
+    return pd.DataFrame(list(plot.table))
+
+
+def _downloads(plot: Plot, key: str) -> None:
+    """Files are written when somebody clicks, not at every drawing of the page."""
     with st.container(horizontal=True):
         st.download_button(
-            "CSV", frame.to_csv(index=False), f"{key}.csv", "text/csv", key=f"{key}_csv", on_click="ignore"
+            "CSV",
+            lambda: _frame(plot).to_csv(index=False),
+            f"{key}.csv",
+            "text/csv",
+            key=f"{key}_csv",
+            on_click="ignore",
         )
         st.download_button(
-            "Parquet", lambda: frame.to_parquet(index=False), f"{key}.parquet", key=f"{key}_parquet", on_click="ignore"
+            "Parquet",
+            lambda: _frame(plot).to_parquet(index=False),
+            f"{key}.parquet",
+            key=f"{key}_parquet",
+            on_click="ignore",
         )
         st.download_button(
             "JSON",
-            json.dumps(list(plot.table), indent=1),
+            lambda: json.dumps(list(plot.table), indent=1),
             f"{key}.json",
             "application/json",
             key=f"{key}_json",

@@ -19,7 +19,8 @@ from rlviz.ui.loading import Pair, jobs, request, store
 from rlviz.ui.state import BUDGETS_MIN, choice
 from rlviz.ui.visitor import OF_VISITOR, session_id, visitor
 
-_ASKED = f"{OF_VISITOR}asked previews"  # session key: previews this session has asked for, so that a cancelled one stays so
+# session key: previews this session has asked for, so that a cancelled one stays so
+_ASKED = f"{OF_VISITOR}asked previews"
 _REFUSED = f"{OF_VISITOR}refused"  # session key: what the last attempt to start was refused with
 _PLAN_TTL_S = 300
 

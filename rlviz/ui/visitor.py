@@ -41,7 +41,10 @@ def render_sign_in() -> None:
     token, account = _token()
     expired = token is None and _signed_in() is not None
     label = account or ("Token in use" if token else "Sign in again" if expired else "Sign in")
-    with st.popover(escaped(label), icon=":material/account_circle:", type="tertiary", key="sign_in"):
+    with (
+        st.container(horizontal_alignment="right"),
+        st.popover(escaped(label), icon=":material/account_circle:", type="tertiary", key="sign_in"),
+    ):
         if token:
             st.markdown(
                 f"The hub is read as **{escaped(account)}**." if account else "The hub is read with your token."

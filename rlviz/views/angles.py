@@ -24,6 +24,7 @@ from rlviz.result import PairResult
 from rlviz.views.chosen import Chosen, chosen, not_measured
 from rlviz.views.curves import Line, Mark, Panel, lines_table, plot_lines
 from rlviz.views.figure import Floats, Plot
+from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, tokens
 from rlviz.views.words import angle, number, percent, sentences, times_chance
 
@@ -40,6 +41,7 @@ def _angle_range(lines: Sequence[Line]) -> tuple[float, float]:
     return float(np.log10(max(low, _FLOOR_DEG))) - 0.1, float(np.log10(90)) + 0.08
 
 
+@remembered
 def plot_angle_curves(results: Sequence[PairResult], name: str, k: int, theme: ThemeName) -> Plot:
     """Principal angles between the top-k subspaces of base and tuned, left and right, with the chance line."""
     members = chosen(results, name, PROBE, theme)
@@ -82,6 +84,7 @@ def plot_angle_curves(results: Sequence[PairResult], name: str, k: int, theme: T
     )  # fmt: skip
 
 
+@remembered
 def plot_max_angle_over_k(results: Sequence[PairResult], name: str, k: int, theme: ThemeName) -> Plot:
     """Largest angle at every preset k, left and right together, beside the gap of the base that limits it."""
     members = [c for c in chosen(results, name, PROBE, theme) if len(max_angle_over_k(c.measured)[0])]
@@ -131,6 +134,7 @@ def plot_max_angle_over_k(results: Sequence[PairResult], name: str, k: int, them
     )  # fmt: skip
 
 
+@remembered
 def plot_alignment_curve(results: Sequence[PairResult], name: str, k: int, theme: ThemeName) -> Plot:
     """Share of the update's energy in the top-k principal block for k = 1 … K, with the isotropic curve."""
     members = chosen(results, name, PROBE, theme)
@@ -168,6 +172,7 @@ def plot_alignment_curve(results: Sequence[PairResult], name: str, k: int, theme
     return Plot(plot_lines([panel], theme), alt, caption, lines_table([panel], "k", "energy_percent"))
 
 
+@remembered
 def plot_update_vs_components(results: Sequence[PairResult], name: str, theme: ThemeName) -> Plot:
     """Update against each leading component of the base: the angle of ΔW v_i to u_i, and u_iᵀ ΔW v_i / σ_i."""
     members = [c for c in chosen(results, name, PROBE, theme) if field(c.measured, "update_energy") > 0]

@@ -16,6 +16,7 @@ from rlviz.types import Measured, MetricParams
 from rlviz.views.cells import drawn_text, shown
 from rlviz.views.curves import Line, Panel, plot_lines
 from rlviz.views.figure import Floats, Plot, Row, blank, finite, log_axis, log_range, padded_range
+from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, figure_layout, tokens, tuned_colour
 from rlviz.views.words import (
     LENS_WORDS,
@@ -71,6 +72,7 @@ def _by_layer(
     return np.array([metric.pooled(groups[layer], params) for layer in layers], dtype=np.float64)
 
 
+@remembered
 def plot_by_layer(
     results: Sequence[PairResult], metric: Metric, params: MetricParams, theme: ThemeName, where: Where | None = None
 ) -> Plot:
@@ -128,6 +130,7 @@ def _span_words(metric: Metric, label: str, names: Sequence[int | str], values: 
     )
 
 
+@remembered
 def plot_sparsity_by_layer(
     results: Sequence[PairResult], params: MetricParams, theme: ThemeName, where: Where | None = None
 ) -> Plot:
@@ -135,6 +138,7 @@ def plot_sparsity_by_layer(
     return plot_by_layer(results, METRICS["update_sparsity"], params, theme, where)
 
 
+@remembered
 def plot_by_module(
     results: Sequence[PairResult], metric: Metric, params: MetricParams, theme: ThemeName, where: Where | None = None
 ) -> Plot:
@@ -255,6 +259,7 @@ def _module_axes(
             figure.add_hline(y=i - 0.5, line={"color": _SEPARATOR, "width": 1}, opacity=0.4)
 
 
+@remembered
 def plot_sparsity_by_module(
     results: Sequence[PairResult], params: MetricParams, theme: ThemeName, where: Where | None = None
 ) -> Plot:

@@ -27,6 +27,7 @@ from rlviz.views.cells import (
 from rlviz.views.figure import Plot, Row, blank, finite
 from rlviz.views.heatmap_draw import Canvas, draw_main, draw_strip
 from rlviz.views.heatmap_layout import layout_of
+from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, figure_layout, tokens, tuned_colour
 from rlviz.views.words import (
     LENS_SHORT,
@@ -54,6 +55,7 @@ class _Seen:
     params: MetricParams
 
 
+@remembered
 def plot_layer_heatmap(results: Sequence[PairResult], metric: Metric, params: MetricParams, theme: ThemeName) -> Plot:
     """A metric over layers (x) and modules (y), one panel per tuned model, one colour scale over all.
 
@@ -68,6 +70,7 @@ def plot_layer_heatmap(results: Sequence[PairResult], metric: Metric, params: Me
     return _plot_seen(seen, metric, theme, param_words(metric, params))
 
 
+@remembered
 def plot_lens_heatmaps(result: PairResult, lenses: Sequence[Lens], params: MetricParams, theme: ThemeName) -> Plot:
     """Share unchanged of one pair under several lenses, side by side on the same scale."""
     metric, colour = METRICS["update_sparsity"], tokens(theme).quiet

@@ -24,6 +24,7 @@ from rlviz.types import LENSES, Lens, Measured, MetricParams
 from rlviz.views.curves import Line, Mark, Panel, lines_table, plot_lines
 from rlviz.views.figure import Floats, Plot, Row, blank
 from rlviz.views.formats import code_distance
+from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, faded, figure_layout, tokens, tuned_colour
 from rlviz.views.words import LENS_SHORT, masters_published, percent, safe, sentences, setting, tuned_labels
 
@@ -53,6 +54,7 @@ def _counted(results: Sequence[PairResult], name: str | None, theme: ThemeName) 
             yield _Counted(label, tuned_colour(i, theme), result, group)
 
 
+@remembered
 def plot_hidden_updates(
     results: Sequence[PairResult], params: MetricParams, theme: ThemeName, name: str | None = None
 ) -> Plot:
@@ -133,6 +135,7 @@ _TOLERANCES: dict[Tolerance, tuple[_Curve, str, str, str]] = {
 }
 
 
+@remembered
 def plot_threshold_curve(
     results: Sequence[PairResult], kind: Tolerance, params: MetricParams, theme: ThemeName, name: str | None = None
 ) -> Plot:
@@ -184,6 +187,7 @@ def _within(line: Line, span: tuple[float, float]) -> Line:
     return replace(line, x=line.x[inside], y=line.y[inside])
 
 
+@remembered
 def plot_ulp_histogram(results: Sequence[PairResult], theme: ThemeName, name: str | None = None) -> Plot:
     """How far weights moved in bf16: share of weights by signed distance between codes."""
     figure = go.Figure(layout=figure_layout(theme))
@@ -238,6 +242,7 @@ def _ulp_bars(c: _Counted, steps: Any, shares: Floats, texts: Sequence[str]) -> 
     }
 
 
+@remembered
 def plot_flip_rate_by_exponent(results: Sequence[PairResult], theme: ThemeName, name: str | None = None) -> Plot:
     """Share of weights whose bf16 code changed, by binade of the base weight, and how many weights each holds."""
     rates: list[Line] = []

@@ -122,7 +122,7 @@ def _alt(previews: Sequence[Preview], panels: Sequence[Panel], lens: Lens) -> st
             continue
         low, high = (f"{percent(c.value)} ({place(c)})" for c in (known[0], known[-1]))
         waiting = sum(not isfinite(c.value) for c in panel.cells.values())
-        rest = f", {waiting} cells not sampled yet" if waiting else ""
+        rest = f", {waiting} of {len(panel.cells)} cells not sampled yet" if waiting else ""
         parts.append(f"{panel.title}: {plus_minus(preview.pooled.sparsity(lens))} pooled, from {low} to {high}{rest}")
     return sentences(
         f"Heat map of estimated weights unchanged {LENS_WORDS[lens]} by layer and module. {'; '.join(parts)}"

@@ -27,7 +27,7 @@ HOW_ESTIMATED: tuple[str, ...] = (
     "Every tensor is sampled on its own and spread over its length; small tensors are read whole and carry no error.",
     "Rows of one block resemble each other, so the 95 % interval comes from how much blocks differ, not from how many "
     "weights were read, and narrows with the share of the tensor that was read; where few blocks were read, or all of "
-    "them agree, a wider interval is given that holds without any assumption.",
+    "them agree, a wider interval is given that holds whatever the weights are.",
     "Reading goes on in rounds, where it narrows the intervals most, until the budget, the interval asked for, or you "
     "end it; about one interval in twenty misses the exact value, so expect a few among many cells.",
     "The fp8 lenses scale by the largest magnitude of a whole tensor, which a sample can only approximate; the exact "
@@ -132,7 +132,8 @@ def preview_headline(previews: Sequence[Preview], lens: Lens) -> str:
         *(f"{about}{plus_minus(p.pooled.sparsity(lens))} in {name}" for name, p in others),
     ]
     shares = list(dict.fromkeys(_share_read(p) for _, p in known))
-    sentence = f"{listed(parts)}, estimated from {listed(shares)} of the weights."
+    basis = "every weight was read" if shares == [percent(1)] else f"estimated from {listed(shares)} of the weights"
+    sentence = f"{listed(parts)}, {basis}."
     return sentence[:1].upper() + sentence[1:]
 
 

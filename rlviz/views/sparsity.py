@@ -19,6 +19,7 @@ from rlviz.types import MetricParams
 from rlviz.views.chosen import Chosen, chosen, not_measured
 from rlviz.views.curves import Line, Panel, lines_table, plot_lines
 from rlviz.views.figure import Floats, Plot, Row, blank, finite, log_axis, log_range
+from rlviz.views.remember import remembered
 from rlviz.views.theme import SEQUENTIAL, ThemeName, chance_line, figure_layout, tokens, tuned_colour
 from rlviz.views.words import number, percent, safe, said, sentences, tuned_labels
 
@@ -63,6 +64,7 @@ def _profile_panel(members: Sequence[Chosen], axis: str, theme: ThemeName) -> tu
     ), parts
 
 
+@remembered
 def plot_row_column_profiles(results: Sequence[PairResult], name: str, theme: ThemeName) -> Plot:
     """Changed share per row and per column of one tensor, with the band that independent scatter would give."""
     members = [c for c in chosen(results, name, PROBE, theme) if len(c.measured.shape) >= 2]
@@ -83,6 +85,7 @@ def plot_row_column_profiles(results: Sequence[PairResult], name: str, theme: Th
     )  # fmt: skip
 
 
+@remembered
 def plot_block_map(results: Sequence[PairResult], name: str, theme: ThemeName) -> Plot:
     """The update map of one tensor: changed share on at most 256 × 256 blocks, one panel per tuned model, 0-100 %."""
     members = [c for c in chosen(results, name, PROBE, theme) if len(c.measured.shape) >= 2]
@@ -167,6 +170,7 @@ def _block_rows(c: Chosen, density: Floats, row_edges: np.ndarray, column_edges:
     ]
 
 
+@remembered
 def plot_dispersion(results: Sequence[PairResult], params: MetricParams, theme: ThemeName) -> Plot:
     """How clustered changes are by rows and by columns: one dot per matrix, 1 = Bernoulli scatter."""
     metrics = [METRICS[key] for key in _DISPERSION]

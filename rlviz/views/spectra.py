@@ -12,6 +12,7 @@ from rlviz.result import PairResult
 from rlviz.views.chosen import Chosen, chosen, not_measured
 from rlviz.views.curves import Line, Panel, lines_table, plot_lines
 from rlviz.views.figure import Floats, Plot
+from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, tokens
 from rlviz.views.words import number, percent, sentences
 
@@ -27,6 +28,7 @@ def _both(c: Chosen) -> tuple[Floats, Floats]:
     return base[:n], tuned[:n]
 
 
+@remembered
 def plot_singular_values(results: Sequence[PairResult], name: str, theme: ThemeName) -> Plot:
     """σ of base and tuned overlaid (log scale), and beside it how far each value moved, relative to the base."""
     members = chosen(results, name, PROBE, theme)
@@ -75,6 +77,7 @@ def plot_singular_values(results: Sequence[PairResult], name: str, theme: ThemeN
     )  # fmt: skip
 
 
+@remembered
 def plot_update_singular_values(results: Sequence[PairResult], name: str, theme: ThemeName) -> Plot:
     """σ of the update (log scale), and the share of its energy in the leading k of them."""
     members = [(c, s[2]) for c in chosen(results, name, PROBE, theme) if (s := spectra(c.measured)) is not None]

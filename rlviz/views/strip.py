@@ -14,6 +14,7 @@ from rlviz.published import KINDS, PublishedValue, published_range, published_va
 from rlviz.result import PairResult
 from rlviz.types import Lens, MetricParams
 from rlviz.views.figure import Plot, Row, blank
+from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, faded, figure_layout, tokens, tuned_colour
 from rlviz.views.words import LENS_SHORT, LENS_WORDS, percent, safe, sentences, tuned_labels
 
@@ -82,6 +83,7 @@ def published_lens(lens: Lens) -> Lens:
     return lens if published_values(f"update_sparsity_{lens.value}") else Lens.BF16
 
 
+@remembered
 def plot_published_strip(results: Sequence[PairResult], lens: Lens, theme: ThemeName) -> Plot:
     """Where each comparison's share unchanged falls among published SFT, RL and preference-tuning values.
 

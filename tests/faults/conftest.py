@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,17 @@ from rlviz.sources.transport import Patience
 from tests.checkpoints import tiny_base, tuned_from, write_checkpoint
 from tests.fakehub import FakeHub
 
-# Longer than the rules' outage, and short enough for a matrix; a stalled answer would be noticed after `read_s`.
-QUICK = Patience(
+# An outage that passes is sat out even on a busy machine; with one that stays, a matrix must not lose a minute a case.
+PASSING = Patience(
     attempts=4,
     first_wait_s=0.01,
     longest_wait_s=0.05,
     longest_rate_limit_s=2.0,
     connect_s=2.0,
     read_s=5.0,
-    outage_s=0.6,
+    outage_s=30.0,
 )
+STAYING = replace(PASSING, outage_s=0.5)
 MODELS = ("org/base", "org/tuned")
 
 
@@ -38,13 +40,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in ("base", "tuned", "pushed")}
 
 
+def try_for(patience: Patience, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open models and read weights with this patience."""
+    monkeypatch.setattr(hub_source, "OPENING", patience)
+    monkeypatch.setattr(hub_source, "lasting_patience", lambda: patience)
+
+
 @pytest.fixture
 def hub(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with FakeHub() as hub:
         for model in MODELS:
             hub.add_repo(model, folders[model.removeprefix("org/")])
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(hub_source, "OPENING", QUICK)
-        monkeypatch.setattr(hub_source, "lasting_patience", lambda: QUICK)
         monkeypatch.setattr(feeds, "PART_BYTES", 1 << 16)
         yield hub

@@ -6,6 +6,7 @@ left.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 
 from rlviz import api
 from rlviz.errors import Offline, RlvizError, Unavailable
-from tests.fakehub import FakeHub
+from tests.fakehub import FakeHub, Fault, Request
 from tests.fakehub.rules import Rule, anywhere, every, weights
-from tests.faults.conftest import MODELS
+from tests.faults.conftest import MODELS, PASSING, STAYING, try_for
 
 BOUND_S = 60  # a safety net: the patience of these tests ends within seconds
 Action = Callable[[str, str, Path], Any]
@@ -93,7 +94,13 @@ def test_the_matrix_has_every_rule(folders: dict[str, Path]) -> None:
     assert [rule.name for rule in every(("org/tuned", folders["pushed"]))] == list(LASTING)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.fixture
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    try_for(PASSING if request.param.passes else STAYING, monkeypatch)
+    return request.param
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
 def test_right_numbers_or_one_clear_sentence(
     hub: FakeHub, folders: dict[str, Path], truth: dict[str, Any], tmp_path: Path, case: Case
 ) -> None:
@@ -126,3 +133,21 @@ def _check_sentence(text: str) -> None:
     assert len(text) < 300
     for secret in ("X-Amz", "http://127", "Traceback"):
         assert secret not in text
+
+
+def test_a_branch_that_moves_between_two_questions_never_mixes_two_commits(
+    hub: FakeHub, folders: dict[str, Path], truth: dict[str, Any], tmp_path: Path
+) -> None:
+    """A preview asks for the commit first and opens the model then; what it keeps is named after what it read."""
+    before = hub.repos["org/tuned"].revisions["main"]
+    asked = itertools.count(1)
+
+    def second(request: Request) -> bool:
+        return "/api/models/org/tuned" in request.path and next(asked) == 2
+
+    hub.inject(second, Fault(then=lambda: hub.push("org/tuned", folders["pushed"])))
+    found = api.preview(*MODELS, budget="128KiB", target=0.0, store=tmp_path)
+    assert hub.faults.hits == 1
+    assert found.tuned.commit == hub.repos["org/tuned"].revisions["main"] != before
+    assert previewed("org/base", f"org/tuned@{before}", tmp_path) == truth["preview"]
+    assert previewed(*MODELS, tmp_path) != truth["preview"]

@@ -474,3 +474,24 @@ def test_a_nonsensical_ceiling_is_refused(text: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RLVIZ_CONNECTIONS", text)
     with pytest.raises(InvalidInput, match=r"RLVIZ_CONNECTIONS: .* is not a positive number"):
         transport.connection_ceiling()
+
+
+# --- proxies ----------------------------------------------------------------------------------------------------
+
+
+def test_the_proxy_of_the_environment_is_used_but_for_hosts_it_exempts(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr(transport, "_pool", None)
+    with pytest.raises(Offline, match=r"\(ProxyError\)"):
+        read(reader_of(hub), 0, 10)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    assert read(reader_of(hub), 0, 10) == CONTENT[:10]
+
+
+def test_a_proxy_of_another_kind_is_refused_by_name(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+    monkeypatch.setattr(transport, "_pool", None)
+    with pytest.raises(InvalidInput, match="http_proxy: this is not the address of an HTTP proxy"):
+        read(reader_of(hub), 0, 10)

@@ -102,7 +102,7 @@ def test_what_was_not_sampled_is_hatched_and_never_a_number(previews: list[Previ
     (row,) = [r for r in plot.table if r["tensor"] == UNSAMPLED]
     assert row["update_sparsity"] is row["low"] is row["high"] is None
     assert row["rows_read"] == 0
-    assert "1 cells not sampled yet" in plot.alt
+    assert "1 of 10 cells not sampled yet" in plot.alt
 
 
 def test_cells_fade_as_intervals_widen(previews: list[Preview]) -> None:
@@ -214,6 +214,8 @@ def test_headline_says_what_is_estimated_and_from_how_much(previews: list[Previe
     assert one.startswith(f"{plus_minus(share)} of weights are bit-identical in bf16, estimated from ")
     assert f"{read * 100:.1f} % of the weights" in one
     assert "in sft, estimated" in preview_headline(previews, Lens.BF16)
+    read_whole = replace(previews[0].pooled, n_sampled=previews[0].pooled.n)
+    assert preview_headline([replace(previews[0], pooled=read_whole)], Lens.BF16).endswith(", every weight was read.")
     assert preview_headline(previews, Lens.FP8_E4M3).startswith("About ")
     assert preview_headline([empty(p) for p in previews], Lens.BF16) == "Nothing has been sampled yet."
 
