@@ -252,4 +252,4 @@ def _points(tally: Tally) -> str:
 
 
 if __name__ == "__main__":
-    write_section("coverage", table(int(sys.argv[1]) if len(sys.argv) > 1 else 1000))
+    write_section("coverage", table(int(sys.argv[1]) if len(sys.argv) > 1 else 200))

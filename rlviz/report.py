@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -16,25 +16,21 @@ from rlviz.types import LENSES, MetricParams
 from rlviz.version import __version__
 from rlviz.views import Plot
 from rlviz.views.chosen import default_tensor
-from rlviz.views.tables import skipped_table
+from rlviz.views.tables import headline_table, lens_table, measure_table, skipped_table
 from rlviz.views.theme import FONT, MONOSPACE, PLOTLY_CONFIG, ThemeName, template, tokens
 from rlviz.views.words import (
-    LENS_SHORT,
     count,
     headline,
     headline_numbers,
     number,
     param_words,
-    percent,
     provenance_line,
     title_of,
     tuned_labels,
-    value_text,
 )
 
 THEMES: tuple[ThemeName, ...] = ("light", "dark")
 MAX_ROWS = 200  # of any table; a note under it says how many there are in all
-_HEADLINES = ("update_sparsity", "relative_update_norm", "nss", "energy_principal_enrichment")
 
 Draw = Callable[[ThemeName], Plot]
 
@@ -223,18 +219,18 @@ def _templates() -> dict[str, Any]:
 def _tables(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, Any]]:
     skipped = skipped_table(results)
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(row["reason"] for row in skipped).items())
-    tensors = _tensor_rows(results, params)
+    tensors = headline_table(results, params)
     return [
         {
             "title": "Unchanged under every lens",
             "note": "Share of weights whose value did not change, pooled over all tensors compared.",
-            "rows": (rows := _lens_rows(results, params)),
+            "rows": (rows := lens_table(results, params)),
             "n_rows": len(rows),
         },
         {
             "title": "Every measure",
             "note": f"k = {params.k}, η = {params.eta:.3g}, τ = {params.tau:.3g}.",
-            "rows": (rows := _metric_rows(results, params)),
+            "rows": (rows := measure_table(results, params)),
             "n_rows": len(rows),
         },
         {
@@ -249,40 +245,6 @@ def _tables(results: Sequence[PairResult], params: MetricParams) -> list[dict[st
             "rows": skipped[:MAX_ROWS],
             "n_rows": len(skipped),
         },
-    ]
-
-
-def _lens_rows(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, str]]:
-    return [
-        {"model": label}
-        | {LENS_SHORT[ls]: percent(r.pooled("update_sparsity", replace(params, lens=ls))) for ls in LENSES}
-        for r, label in zip(results, tuned_labels(results), strict=True)
-    ]
-
-
-def _metric_rows(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, str]]:
-    labels = tuned_labels(results)
-    return [
-        {"measure": title_of(metric)}
-        | {la: value_text(metric, r.pooled(metric.key, params), 4) for r, la in zip(results, labels, strict=True)}
-        | {"over tensors": metric.pooling, "chance": metric.chance_text or "–", "source": metric.source}
-        for metric in METRICS.values()
-    ]
-
-
-def _tensor_rows(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, str]]:
-    shown = [METRICS[key] for key in _HEADLINES]
-    return [
-        {
-            "model": label,
-            "tensor": m.name,
-            "shape": "\u00a0×\u00a0".join(map(str, m.shape)),  # not broken over two lines
-            "base": m.match.base.dtype,
-            "tuned": m.match.tuned.dtype,
-        }
-        | {title_of(metric): value_text(metric, metric.of(m, params), 4) for metric in shown}
-        for r, label in zip(results, tuned_labels(results), strict=True)
-        for m in r.measured
     ]
 
 

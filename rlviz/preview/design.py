@@ -131,9 +131,10 @@ def _allocated(samples: Sequence[Sample], scatter: Floats, round_bytes: float) -
 
 
 def module_scatter(samples: Sequence[Sample], lens: int) -> Floats:
-    """Standard deviation between units of one tensor under one lens, pooled over its module, by tensor.
+    """Standard deviation between units of one tensor under one lens, by tensor: a quarter its module's, else overall.
 
-    A tenth of the whole pair's is the floor, so that a module whose few units agree is not starved.
+    The rest is the whole pair's: where two units of a few tensors decide what a module gets, an allocation that trusts
+    them more makes the estimate low where they happened to agree, and its interval too narrow.
     """
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for sample in samples:
@@ -143,7 +144,6 @@ def module_scatter(samples: Sequence[Sample], lens: int) -> Floats:
             own[0] += float(((rates - rates.mean()) ** 2).sum())
             own[1] += sample.units - 1
     squares, freedom = (sum(own[i] for own in sums.values()) for i in (0, 1))
-    overall = squares / freedom if freedom else 1.0
-    floor = max(overall, 1e-6) * 0.01
-    of_module = {m: max(own[0] / own[1], floor) for m, own in sums.items()}
-    return np.sqrt([of_module.get(s.grid.match.base.module, overall or floor) for s in samples])
+    overall = max(squares / freedom if freedom else 1.0, 1e-12)
+    of_module = {module: own[0] / own[1] for module, own in sums.items()}
+    return np.sqrt([(of_module.get(s.grid.match.base.module, overall) + 3 * overall) / 4 for s in samples])

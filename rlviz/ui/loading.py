@@ -102,6 +102,7 @@ def request() -> Request:
     return api.request(budget_minutes=BUDGETS_MIN.get(choice("budget")))
 
 
+@st.cache_resource
 def store() -> Store:
     """The store this host keeps results in."""
     return Store()
@@ -144,7 +145,8 @@ def _linked(base: str, tuned: str) -> PairResult | None:
 
 def linked_keys() -> list[str]:
     """Keys of the kept results that the link names; none once the reader has asked for new ones."""
-    asked = str(st.session_state.get(RESULT, st.query_params.get(RESULT, "")))  # empty here counts, whatever the URL says
+    # Unlike in `choice`, an emptied widget counts, though the URL still has what it held.
+    asked = str(st.session_state.get(RESULT, st.query_params.get(RESULT, "")))
     return [key for key in asked.split(",") if _KEY.fullmatch(key)]
 
 

@@ -69,7 +69,7 @@ def _render_files(measured: Sequence[PairResult], link: str) -> None:
         for result, label in zip(measured, tuned_labels(measured), strict=True):
             if result.complete:
                 st.download_button(
-                    f"Data of {label}" if len(measured) > 1 else "Data",
+                    f"Data of {label} (zip)" if len(measured) > 1 else "Data (zip)",
                     lambda key=result.key: _exported(key),
                     f"{result.key[:12]}.rlviz.zip",
                     "application/zip",

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlviz.metrics import METRICS
 from rlviz.result import PairResult, flat_row
-from rlviz.types import MetricParams
-from rlviz.views.words import chance_sentence, sentences, title_of, tuned_labels, unit_of, value_text
+from rlviz.types import LENSES, MetricParams
+from rlviz.views.words import (
+    LENS_SHORT,
+    chance_sentence,
+    percent,
+    sentences,
+    title_of,
+    tuned_labels,
+    unit_of,
+    value_text,
+)
+
+HEADLINES = ("update_sparsity", "relative_update_norm", "nss", "energy_principal_enrichment")
 
 
 def tensor_table(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, Any]]:
@@ -53,4 +65,41 @@ def skipped_table(results: Sequence[PairResult]) -> list[dict[str, str]]:
         {"model": label, "tensor": s.name, "reason": s.reason, "detail": s.detail}
         for label, r in zip(tuned_labels(results), results, strict=True)
         for s in r.skipped
+    ]
+
+
+def lens_table(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, str]]:
+    """Share unchanged under every lens as text, one row per tuned model."""
+    return [
+        {"model": label}
+        | {LENS_SHORT[ls]: percent(r.pooled("update_sparsity", replace(params, lens=ls))) for ls in LENSES}
+        for r, label in zip(results, tuned_labels(results), strict=True)
+    ]
+
+
+def measure_table(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, str]]:
+    """Every metric over all tensors as text, with how groups are summarised, chance and source."""
+    labels = tuned_labels(results)
+    return [
+        {"measure": title_of(metric)}
+        | {la: value_text(metric, r.pooled(metric.key, params), 4) for r, la in zip(results, labels, strict=True)}
+        | {"over tensors": metric.pooling, "chance": metric.chance_text or "–", "source": metric.source}
+        for metric in METRICS.values()
+    ]
+
+
+def headline_table(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, str]]:
+    """The headline metrics of every tensor as text, one row per tensor and tuned model."""
+    shown = [METRICS[key] for key in HEADLINES]
+    return [
+        {
+            "model": label,
+            "tensor": m.name,
+            "shape": "\u00a0×\u00a0".join(map(str, m.shape)),  # not broken over two lines
+            "base": m.match.base.dtype,
+            "tuned": m.match.tuned.dtype,
+        }
+        | {title_of(metric): value_text(metric, metric.of(m, params), 4) for metric in shown}
+        for r, label in zip(results, tuned_labels(results), strict=True)
+        for m in r.measured
     ]

@@ -185,11 +185,11 @@ def test_files_of_the_share_popover(kept, new_page, browser, tmp_path):
     heatmap(page)
     link = share(page)
     with page.expect_download() as exported:
-        page.get_by_role("button", name="Data", exact=True).nth(0).click()
+        page.get_by_role("button", name="Data (zip)").click()
     other = Store(tmp_path / "other")
     assert other.import_result(exported.value.path()) == result.key
     assert Shelf(other, OWNER).result(result.key) is not None
-    expect(page.get_by_text(result.tuned.commit).first).to_be_visible()
+    expect(page.get_by_test_id("stCode").filter(has_text="compared with")).to_contain_text(result.tuned.commit)
     with page.expect_download() as report:
         page.get_by_role("button", name="Report (HTML)").click()
     report.value.save_as(tmp_path / "report.html")
