@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from bench.readme import write_section
 from rlviz.bins import ULP_BINS
-from rlviz.preview.intervals import FEW_UNITS
-from rlviz.preview.reading import Draw, Traffic
-from rlviz.preview.run import Rounds
-from rlviz.preview.sample import ULPS
+from rlviz.sampling.intervals import FEW_UNITS
+from rlviz.sampling.reading import Draw, Traffic
+from rlviz.sampling.run import Rounds
+from rlviz.sampling.sample import ULPS
 from rlviz.sources import Checkpoint, Pairing
 from rlviz.types import LENSES, Lens, ModelIdentity, TensorMatch, TensorMeta
 
@@ -101,7 +101,7 @@ class Population:
         return float(self.sums[name][-1] / ((self.sums[name].size - 1) * WIDTH))
 
     def read(self, _: Pairing, draws: Sequence[Draw], traffic: Traffic) -> None:
-        """What `rlviz.preview.reading.read` does, by look-up."""
+        """What `rlviz.sampling.reading.read` does, by look-up."""
         for draw in draws:
             sums, n = self.sums[draw.sample.grid.match.name], draw.stop - draw.start
             changed = int(sums[draw.stop // WIDTH] - sums[draw.start // WIDTH])

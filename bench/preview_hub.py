@@ -25,8 +25,8 @@ def main() -> None:
 
 def _measure(store: str) -> None:
     from rlviz import api
-    from rlviz.preview import Preview
     from rlviz.probes.coordinate.probe import warm
+    from rlviz.sampling import Preview
     from rlviz.types import Lens
 
     warm()

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rlviz.version import __version__ as __version__
@@ -44,18 +42,3 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOME[name]), name)
-
-
-class _Package(ModuleType):
-    """`rlviz.preview` is the public call, and also a package of ours, which importing would put in its place."""
-
-    @property
-    def preview(self) -> Any:
-        return __getattr__("preview")
-
-    @preview.setter
-    def preview(self, package: ModuleType) -> None:
-        """The package stays what `import rlviz.preview` and `from rlviz.preview import …` find."""
-
-
-sys.modules[__name__].__class__ = _Package

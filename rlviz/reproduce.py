@@ -11,8 +11,8 @@ from typing import Any, Literal
 from rlviz import api
 from rlviz.engine.run import Report, silent
 from rlviz.errors import Cancelled, InvalidInput, Offline, RlvizError
-from rlviz.preview import Estimate
 from rlviz.published import PublishedValue, published_values
+from rlviz.sampling import Estimate
 from rlviz.types import Lens, MetricParams, ModelIdentity
 from rlviz.version import __version__
 
@@ -103,7 +103,7 @@ class Outcome:
 
 def by_preview(budget: int | str, store: str | None) -> Measure:
     """Measure a pair by sampling at most `budget` bytes of each model; refuses a budget that is none."""
-    from rlviz.preview.budget import asked
+    from rlviz.sampling.budget import asked
 
     asked(budget, 0, 0.0)
 

@@ -20,8 +20,8 @@ from rlviz import api
 from rlviz.access import PERMISSIONS, Permissions, Visitor
 from rlviz.errors import InvalidInput, NotFound, Offline
 from rlviz.mode import hosted
-from rlviz.preview import Preview
 from rlviz.result import PairResult, load
+from rlviz.sampling import Preview
 from rlviz.sources import ModelRef
 from rlviz.sources.permission import Answer
 from rlviz.store import Store

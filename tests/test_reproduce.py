@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from rlviz.errors import Cancelled, InvalidInput, NotFound, Offline
-from rlviz.preview import Estimate
 from rlviz.published import PublishedValue, published_values
 from rlviz.reproduce import METRIC, Outcome, Remeasured, by_preview, reproduce, reproduction_dict, rows_matching
+from rlviz.sampling import Estimate
 from rlviz.types import ModelIdentity
 from tests.checkpoints import Arrays, write_checkpoint
 from tests.fakehub import FakeHub

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rlviz.cli.output import check_target, dumps, write
 
 if TYPE_CHECKING:
-    from rlviz.preview import Estimate, Preview, Sampled
+    from rlviz.sampling import Estimate, Preview, Sampled
 
 _STOPPED = {
     "budget": "the budget is used up",
@@ -107,8 +107,8 @@ def preview_text(preview: Preview) -> str:
     width = max((len(module) for module in preview.modules), default=0)
     lines += [f"    {module:<{width}}  {_module(s, Lens.BF16)}" for module, s in preview.modules.items()]
     lines.append(
-        f"  {preview.bytes_read / 1e6:.1f} MB of each model in {preview.requests} requests and {preview.rounds} rounds, "
-        f"{preview.wall_s:.1f} s; {_STOPPED[preview.stopped]}"
+        f"  {preview.bytes_read / 1e6:.1f} MB of each model in {preview.requests} requests and {preview.rounds} rounds,"
+        f" {preview.wall_s:.1f} s; {_STOPPED[preview.stopped]}"
     )
     lines += [f"  skipped {s.name} ({s.reason}): {s.detail}" for s in preview.skipped[:5]]
     if len(preview.skipped) > 5:
@@ -122,7 +122,7 @@ def with_margin(share: Estimate) -> str:
 
     Examples
     --------
-    >>> from rlviz.preview import Estimate
+    >>> from rlviz.sampling import Estimate
     >>> with_margin(Estimate(0.6, 0.58, 0.63))
     '60.00 % (58.00 to 63.00)'
     >>> with_margin(Estimate(0.6, 0.6, 0.6))

@@ -15,8 +15,8 @@ from rlviz.access import Visitor, digest, hosted
 from rlviz.engine.plan import Request
 from rlviz.errors import RlvizError
 from rlviz.jobs import Jobs, JobStatus
-from rlviz.preview import Preview
 from rlviz.result import PairResult, load
+from rlviz.sampling import Preview
 from rlviz.shelf import Shelf
 from rlviz.sources import ModelRef
 from rlviz.store import Store

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from rlviz import views
-from rlviz.preview import Preview
+from rlviz.sampling import Preview
 from rlviz.ui.show import render_clickable, render_figure, render_under, theme
 from rlviz.ui.state import params
 from rlviz.ui.text import escaped

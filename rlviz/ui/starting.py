@@ -12,7 +12,7 @@ from rlviz.engine import Plan
 from rlviz.engine.plan import Request
 from rlviz.errors import RlvizError
 from rlviz.jobs import Work
-from rlviz.preview.budget import DEFAULT_BYTES
+from rlviz.sampling.budget import DEFAULT_BYTES
 from rlviz.sources import ModelRef
 from rlviz.types import ModelIdentity
 from rlviz.ui.loading import Pair, jobs, request, store
@@ -51,7 +51,8 @@ def start_new_previews(pairs: Sequence[Pair]) -> bool:
     """Ask for the estimates this session has not asked for yet; says whether any was asked for now."""
     asked: set[str] = st.session_state.setdefault(_ASKED, set())
     new = [p for p in pairs if p.preview_key not in asked and (p.preview is None or not p.preview.complete)]
-    return any([_start_preview(pair) for pair in new])
+    started = [_start_preview(pair) for pair in new]  # all of them, also after the first
+    return any(started)
 
 
 def start_previews(pairs: Sequence[Pair]) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from rlviz.bins import signed_ulp_labels
-from rlviz.preview.result import Estimate, Preview, Sampled
+from rlviz.sampling.result import Estimate, Preview, Sampled
 from rlviz.sources.naming import module_order
 from rlviz.types import Lens
 from rlviz.views.curves import Line, Panel, plot_lines

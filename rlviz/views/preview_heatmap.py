@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from rlviz.metrics import METRICS
-from rlviz.preview.result import Estimate, Preview
+from rlviz.sampling.result import Estimate, Preview
 from rlviz.types import Lens
 from rlviz.views.cells import Cell, Panel, Place, cells_in, colour_scale, frame_of
 from rlviz.views.figure import Plot, Row, blank, finite

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
 
-from rlviz.preview.result import Estimate, Preview, Sampled, Stopped
+from rlviz.sampling.result import Estimate, Preview, Sampled, Stopped
 from rlviz.types import LENSES, Lens
 from rlviz.views.formats import UNDEFINED, count, duration, file_size, number, percent
 from rlviz.views.words import LENS_SHORT, LENS_WORDS, Headline, listed, published_ranges, tuned_labels

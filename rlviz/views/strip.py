@@ -9,9 +9,9 @@ from math import isfinite
 import numpy as np
 import plotly.graph_objects as go
 
-from rlviz.preview.result import Estimate
 from rlviz.published import KINDS, PublishedValue, published_range, published_values
 from rlviz.result import PairResult
+from rlviz.sampling.result import Estimate
 from rlviz.types import Lens, MetricParams
 from rlviz.views.figure import Plot, Row, blank
 from rlviz.views.remember import remembered

@@ -31,7 +31,7 @@ from rlviz.views.formats import (
 )
 
 if TYPE_CHECKING:
-    from rlviz.preview.result import Preview
+    from rlviz.sampling.result import Preview
 
 LENS_WORDS: dict[Lens, str] = {
     Lens.STORED: "as stored",

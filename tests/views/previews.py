@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlviz.bins import ULP_BINS
-from rlviz.preview import Estimate, LinkSpeed, Preview, Sampled, TensorPreview
+from rlviz.sampling import Estimate, LinkSpeed, Preview, Sampled, TensorPreview
 from rlviz.sources.naming import describe
 from rlviz.types import LENSES, Skipped, TensorMatch, TensorMeta
 from tests.views.pairs import identity

@@ -12,7 +12,7 @@ import pytest
 
 from rlviz import views
 from rlviz.metrics import METRICS
-from rlviz.preview import Estimate, Preview
+from rlviz.sampling import Estimate, Preview
 from rlviz.types import LENSES, Lens, MetricParams
 from rlviz.views import Plot
 from rlviz.views.preview_heatmap import FADED_AT, fade

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rlviz.preview.domains import Cache, Indices, shares_and_norms, tensors
-from rlviz.preview.intervals import norm_intervals, share_intervals
-from rlviz.preview.result import Estimate, Sampled, TensorPreview
-from rlviz.preview.sample import Sample
+from rlviz.sampling.domains import Cache, Indices, shares_and_norms, tensors
+from rlviz.sampling.intervals import norm_intervals, share_intervals
+from rlviz.sampling.result import Estimate, Sampled, TensorPreview
+from rlviz.sampling.sample import Sample
 from rlviz.types import LENSES
 
 K = TypeVar("K", bound=Hashable)

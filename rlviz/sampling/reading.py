@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlviz.dtypes import ELEMENT_TYPES, to_float64
-from rlviz.preview.sample import Sample
+from rlviz.sampling.sample import Sample
 from rlviz.sources import Checkpoint, Pairing
 from rlviz.sources.ranges import GAP_BYTES, HubReader
 from rlviz.types import LENSES, LinkSpeed, Side, TensorMeta

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import rlviz
-from rlviz.preview.reading import fitted_speed
+from rlviz.sampling.reading import fitted_speed
 from rlviz.types import Lens
 from tests.checkpoints import tiny_pair
 from tests.fakehub import FakeHub

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from rlviz.preview.intervals import Norms, Shares, norm_intervals, share_intervals
+from rlviz.sampling.intervals import Norms, Shares, norm_intervals, share_intervals
 
 
 def shares(p, v, units, *, df=30.0, unknown=0.0, floor=0.0, ceiling=1.0, fixed=0.0, weight=None):

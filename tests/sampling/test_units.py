@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rlviz.preview import units
-from rlviz.preview.design import LOCAL, REMOTE, grids
-from rlviz.preview.units import Grid, grid
+from rlviz.sampling import units
+from rlviz.sampling.design import LOCAL, REMOTE, grids
+from rlviz.sampling.units import Grid, grid
 from rlviz.types import TensorMatch, TensorMeta
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.coverage import PLAIN, STRUCTURES, WIDTH, Outcome, Shape, population, trial
-from rlviz.preview.reading import Draw
-from rlviz.preview.run import Rounds
+from rlviz.sampling.reading import Draw
+from rlviz.sampling.run import Rounds
 from rlviz.types import Lens
 
 SHAPE = Shape(layers=3, modules=2, rows=2048, budget_rows=300)

@@ -13,7 +13,7 @@ import rlviz
 from rlviz import api
 from rlviz.bins import ULP_BINS
 from rlviz.errors import Cancelled, InvalidInput, NothingComparable
-from rlviz.preview import Preview
+from rlviz.sampling import Preview
 from rlviz.store import Store
 from rlviz.types import LENSES, Lens
 from tests.checkpoints import tiny_base, tiny_pair, tuned_from, write_checkpoint

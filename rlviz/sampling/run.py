@@ -9,12 +9,12 @@ from threading import Event
 
 from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.errors import Cancelled, NothingComparable
-from rlviz.preview.assemble import estimates
-from rlviz.preview.design import LOCAL, REMOTE, grids, in_turns, module_scatter, next_units
-from rlviz.preview.domains import Cache
-from rlviz.preview.reading import Draw, Traffic, fitted_speed, merged_bytes, read
-from rlviz.preview.result import Preview, Stopped
-from rlviz.preview.sample import Sample
+from rlviz.sampling.assemble import estimates
+from rlviz.sampling.design import LOCAL, REMOTE, grids, in_turns, module_scatter, next_units
+from rlviz.sampling.domains import Cache
+from rlviz.sampling.reading import Draw, Traffic, fitted_speed, merged_bytes, read
+from rlviz.sampling.result import Preview, Stopped
+from rlviz.sampling.sample import Sample
 from rlviz.sources import Pairing
 from rlviz.sources.transport import connection_ceiling
 from rlviz.types import LENSES, Lens, LinkSpeed, Side, Skipped
@@ -49,7 +49,7 @@ class Rounds:
     started : float
         `time.perf_counter` when the work began, opening included.
     reader : callable, optional
-        Adds the counts of units to their samples; by default `rlviz.preview.reading.read`.
+        Adds the counts of units to their samples; by default `rlviz.sampling.reading.read`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from math import inf, isfinite, isnan, nan
 from typing import Any
 
 from rlviz.errors import UnsupportedCheckpoint
-from rlviz.preview.result import Estimate, Preview, Sampled, TensorPreview
+from rlviz.sampling.result import Estimate, Preview, Sampled, TensorPreview
 from rlviz.types import LENSES, Lens, LinkSpeed, ModelIdentity, Notice, Skipped, TensorMatch, TensorMeta
 
 SCHEMA = 1

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.preview.intervals import Floats, Norms, Shares
-from rlviz.preview.sample import SHARES, Known, Sample, known
+from rlviz.sampling.intervals import Floats, Norms, Shares
+from rlviz.sampling.sample import SHARES, Known, Sample, known
 
 Indices = NDArray[np.int64]
 

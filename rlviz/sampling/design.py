@@ -20,9 +20,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlviz.preview.intervals import FEW_UNITS, Floats
-from rlviz.preview.sample import Sample
-from rlviz.preview.units import Grid, grid, row_itemsize, whole
+from rlviz.sampling.intervals import FEW_UNITS, Floats
+from rlviz.sampling.sample import Sample
+from rlviz.sampling.units import Grid, grid, row_itemsize, whole
 from rlviz.types import LinkSpeed, TensorMatch
 
 WHOLE_BYTES = 16 << 10

@@ -110,13 +110,13 @@ class Preview:
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON object (schema 1); undefined and unbounded numbers are None."""
-        from rlviz.preview.document import to_dict
+        from rlviz.sampling.document import to_dict
 
         return to_dict(self)
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Preview:
         """The preview that `to_dict` was asked of."""
-        from rlviz.preview.document import from_dict
+        from rlviz.sampling.document import from_dict
 
         return from_dict(content)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlviz.bins import ULP_BINS
-from rlviz.preview.units import Grid
+from rlviz.sampling.units import Grid
 from rlviz.types import LENSES
 
 ULPS = 2 * ULP_BINS - 1
