@@ -100,8 +100,11 @@ class Population:
     def density(self, name: str) -> float:
         return float(self.sums[name][-1] / ((self.sums[name].size - 1) * WIDTH))
 
-    def read(self, _: Pairing, draws: Sequence[Draw], traffic: Traffic) -> None:
+    def read(self, _: Pairing, draws: Sequence[Draw], traffic: Traffic) -> Callable[[], None]:
         """What `rlviz.sampling.reading.read` does, by look-up."""
+        return lambda: self._count(draws, traffic)
+
+    def _count(self, draws: Sequence[Draw], traffic: Traffic) -> None:
         for draw in draws:
             sums, n = self.sums[draw.sample.grid.match.name], draw.stop - draw.start
             changed = int(sums[draw.stop // WIDTH] - sums[draw.start // WIDTH])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,28 +107,33 @@ def merged_bytes(draws: Sequence[Draw], side: Side, remote: bool) -> int:
     return total
 
 
-def read(pairing: Pairing, draws: Sequence[Draw], traffic: Traffic) -> None:
-    """Read and count the units, each into its sample, in the order given."""
+def read(pairing: Pairing, draws: Sequence[Draw], traffic: Traffic) -> Callable[[], None]:
+    """Put the units in flight; the call returned waits for them and counts each into its sample, in the order given."""
     pieces = list(_pieces(draws))
-    with _threads() as threads:
-        under_way = [_start(threads, pairing, piece) for piece in pieces[:1]]
-        for i, piece in enumerate(pieces):
-            if i + 1 < len(pieces):
-                under_way.append(_start(threads, pairing, pieces[i + 1]))
-            codes, futures = under_way.pop(0)
-            for future in futures:
-                future.result()
-            _count(piece, codes)
-            for draw in piece:
-                traffic.add(draw)
+    threads = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="rlviz-preview")
+    first = _start(threads, pairing, pieces[0])
+
+    def finish() -> None:
+        with _shut_after(threads):
+            under_way = [first]
+            for i, piece in enumerate(pieces):
+                if i + 1 < len(pieces):
+                    under_way.append(_start(threads, pairing, pieces[i + 1]))
+                codes, futures = under_way.pop(0)
+                for future in futures:
+                    future.result()
+                _count(piece, codes)
+                for draw in piece:
+                    traffic.add(draw)
+
+    return finish
 
 
 @contextmanager
-def _threads() -> Generator[ThreadPoolExecutor]:
-    """Threads that wait for reads; after an error nobody waits for the others, which end when the reader is closed."""
-    threads = ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="rlviz-preview")
+def _shut_after(threads: ThreadPoolExecutor) -> Generator[None]:
+    """After an error nobody waits for the other reads, which end when the reader is closed."""
     try:
-        yield threads
+        yield
     except BaseException:
         threads.shutdown(wait=False, cancel_futures=True)
         raise

@@ -21,7 +21,8 @@ from rlviz.types import LENSES, Lens, LinkSpeed, Side, Skipped
 from rlviz.version import __version__
 
 Report = Callable[[Preview], None]
-Reader = Callable[[Pairing, Sequence[Draw], Traffic], None]
+Finish = Callable[[], None]
+Reader = Callable[[Pairing, Sequence[Draw], Traffic], Finish]
 _SIDES: tuple[Side, Side] = ("base", "tuned")
 _CRUMBS = 0.02  # of the budget: too little for another round trip
 _HEADLINE = LENSES.index(Lens.BF16)
@@ -49,7 +50,8 @@ class Rounds:
     started : float
         `time.perf_counter` when the work began, opening included.
     reader : callable, optional
-        Adds the counts of units to their samples; by default `rlviz.sampling.reading.read`.
+        Puts units in flight, and returns what waits for them and adds their counts to the samples; by default
+        `rlviz.sampling.reading.read`.
     """
 
     def __init__(
@@ -72,10 +74,12 @@ class Rounds:
         self.turns = in_turns(self.samples, seed)
         self.traffic = Traffic(pairing)
         self._read = reader
+        self._ahead: Finish | None = None
         self.rounds = 0
         self._cache: Cache = {}
         self._started = started
-        self._skipped = (*pairing.skipped, *(_not_sampled(m.name) for m in pairing.matched if m not in set(floats)))
+        sampled = {m.name for m in floats}
+        self._skipped = (*pairing.skipped, *(_not_sampled(m.name) for m in pairing.matched if m.name not in sampled))
 
     @property
     def every_tensor_twice(self) -> bool:
@@ -84,14 +88,21 @@ class Rounds:
 
     def advance(self) -> bool:
         """Read one more round; False where what is left of the budget is not worth one."""
-        if self._left < self.budget_bytes * _CRUMBS:
+        finish, self._ahead = self._ahead or self._begin(), None
+        if finish is None:
             return False
-        draws = self._affordable(self._draws())
-        if not draws:
-            return False
-        self._read(self.pairing, draws, self.traffic)
+        finish()
         self.rounds += 1
         return True
+
+    def look_ahead(self) -> None:
+        """Put the next round in flight already where it is certain to come: two units of each tensor are needed."""
+        if not self.every_tensor_twice:
+            self._ahead = self._begin()
+
+    def _begin(self) -> Finish | None:
+        draws = [] if self._left < self.budget_bytes * _CRUMBS else self._affordable(self._draws())
+        return self._read(self.pairing, draws, self.traffic) if draws else None
 
     def _draws(self) -> list[Draw]:
         ready = self.every_tensor_twice
@@ -182,6 +193,7 @@ def _one_more(rounds: Rounds, latest: Preview | None, target: float, cancel: Eve
         if latest is None:
             raise
         return replace(latest, stopped="asked")
+    rounds.look_ahead()
     now = rounds.preview("under way")
     close = now.pooled.density[Lens.BF16].half_width <= target and rounds.every_tensor_twice
     if rounds.everything_read:
