@@ -75,5 +75,5 @@ def test_the_looked_up_counts_are_those_of_the_rows():
     people = population("block-sparse", SHAPE, 0)
     rounds = Rounds(people.pairing, key="", budget_bytes=400_000, seed=0, remote=True, started=0.0, reader=people.read)
     sample = rounds.samples[0]
-    people.read(people.pairing, [Draw(sample, 0, 0, 2048 * WIDTH)], rounds.traffic)
+    people.read(people.pairing, [Draw(sample, 0, 0, 2048 * WIDTH)], rounds.traffic)()
     assert sample.counts[0][0] / sample.entries[0] == people.density(sample.grid.match.name)
