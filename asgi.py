@@ -9,7 +9,8 @@ import streamlit as st
 from rlviz.ui import hosting
 from rlviz.ui.loading import jobs
 
-os.environ.setdefault("RLVIZ_MODE", "hosted")
+if not os.environ.get("RLVIZ_MODE"):  # empty, as `-e RLVIZ_MODE=` makes it, must not open the host's folders either
+    os.environ["RLVIZ_MODE"] = "hosted"
 
 
 @asynccontextmanager

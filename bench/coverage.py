@@ -207,8 +207,7 @@ def trial(people: Population, seed: int, target: float, outcome: Outcome) -> Non
         people.pairing, key="", budget_bytes=budget, seed=seed, remote=True, started=0.0, reader=people.read
     )
     while rounds.advance():
-        now = rounds.preview("under way").pooled if target and rounds.every_tensor_twice else None
-        if now and now.density[Lens.BF16].half_width <= target:
+        if target and rounds.is_known_to(target, rounds.preview("under way")):
             break
     found = rounds.preview("budget")
     pooled = found.pooled.density[Lens.BF16]

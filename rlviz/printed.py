@@ -65,11 +65,15 @@ def plan_text(planned: Plan) -> str:
         f"base   {base['pinned_ref']}  {size_text(base['nbytes'])}",
         f"tuned  {tuned['pinned_ref']}  {size_text(tuned['nbytes'])}",
         f"{about['tensors_compared']} of {about['tensors_total']} tensors compared, "
-        f"{size_text(about['bytes_to_read'])} to read, about {about['seconds']:.0f} s, "
+        f"{size_text(about['bytes_to_read'])} to read, about {time_text(about['seconds'])}, "
         f"up to {size_text(about['memory_bytes'])} of memory",
     ]
+    if planned.remote:
+        lines.append(f"  reading: about {time_text(planned.reading_seconds())}")
     for name, probe in about["probes"].items():
-        lines.append(f"  {name}: {probe['pending']} of {probe['steps']} tensors to do, about {probe['seconds']:.0f} s")
+        lines.append(
+            f"  {name}: {probe['pending']} of {probe['steps']} tensors to do, about {time_text(probe['seconds'])}"
+        )
     lines += [f"  skipped {s['name']} ({s['reason']}): {s['detail']}" for s in about["skipped"]]
     lines += [f"note: {n['detail']}" for n in about["notices"]]
     return "\n".join(lines)
@@ -80,7 +84,7 @@ def progress_bar(quiet: bool) -> Generator[Callable[[Progress], None]]:
     """A report that moves a bar on stderr, one unit per probed tensor."""
     from tqdm import tqdm
 
-    bar: Any = tqdm(disable=quiet, unit="step", file=sys.stderr, leave=False)
+    bar: Any = tqdm(disable=quiet, unit="step", file=sys.stderr, leave=False, delay=0.01)  # none for what is kept
 
     def report(progress: Progress) -> None:
         bar.total = progress.steps_total
@@ -111,6 +115,20 @@ def summary_text(result: PairResult, params: MetricParams) -> str:
         lines.append(f"  … {len(result.skipped)} skipped in all ({reasons})")
     lines += [f"  note: {notice.detail}" for notice in result.notices]
     return "\n".join(lines)
+
+
+def time_text(seconds: float) -> str:
+    """A time span of a plan.
+
+    Examples
+    --------
+    >>> time_text(8.2), time_text(150), time_text(15528)
+    ('8 s', '2 min 30 s', '4 h 18 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def size_text(nbytes: int) -> str:

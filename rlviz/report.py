@@ -249,9 +249,10 @@ def _tables(results: Sequence[PairResult], params: MetricParams) -> list[dict[st
 
 
 def _extent(result: PairResult, label: str) -> str:
-    weights = count(sum(m.match.n for m in result.measured))
+    landed = [m for m in result.measured if m.records]
+    weights = count(sum(m.match.n for m in landed))
     state = "" if result.complete else ", unfinished"
-    return f"{label}: {len(result.measured)} of {result.total} tensors compared, {weights} weights{state}"
+    return f"{label}: {len(landed)} of {result.total} tensors compared, {weights} weights{state}"
 
 
 def _cell(value: Any) -> str:

@@ -105,6 +105,11 @@ class PairResult:
         """Tensors of floating-point type: integers and booleans are shown apart and never pooled."""
         return tuple(m for m in self.measured if is_float(m))
 
+    @cached_property
+    def counted(self) -> bool:
+        """Whether the changes of every tensor are counted, though spectra may still be missing."""
+        return self.complete or all("coordinate" in m.records for m in self.measured)
+
     def restricted(self, where: Callable[[Measured], bool]) -> PairResult:
         """The same result over fewer tensors: what linear layers alone say, for instance."""
         return replace(self, measured=tuple(m for m in self.measured if where(m)))

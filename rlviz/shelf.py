@@ -18,7 +18,7 @@ from typing import Any
 
 from rlviz import api
 from rlviz.access import PERMISSIONS, Permissions, Visitor
-from rlviz.errors import InvalidInput, NotFound, Offline
+from rlviz.errors import InvalidInput, NotFound, Offline, UnsupportedCheckpoint
 from rlviz.mode import hosted
 from rlviz.result import PairResult, load
 from rlviz.sampling import Preview
@@ -69,7 +69,10 @@ class Shelf:
     def preview(self, key: str) -> Preview | None:
         """The preview of that key, finished or not; None and errors as for `result`."""
         found = self._store.read_json(key, "preview")
-        return Preview.from_dict(found) if found is not None and self._shown(found) else None
+        try:
+            return Preview.from_dict(found) if found is not None and self._shown(found) else None
+        except (UnsupportedCheckpoint, KeyError, TypeError, ValueError):  # of another release: it is made again
+            return None
 
     def entries(self) -> tuple[Entry, ...]:
         """All results this visitor may see, newest first."""
@@ -90,6 +93,15 @@ class Shelf:
     def visible(self, *identities: ModelIdentity) -> bool:
         """Whether what rests on these models exists for this visitor; False while the hub cannot say."""
         return all(self._reads(identity) == "yes" for identity in identities)
+
+    def refused(self, *refs: ModelRef) -> bool:
+        """Whether the hub keeps one of these from this visitor: nothing that rests on it is then worth looking for."""
+        return hosted() and any(self._refused(ref) for ref in refs)
+
+    def _refused(self, ref: ModelRef) -> bool:
+        if ref.kind != "hub" or self._permissions.is_public(ref.repo_id) == "yes":
+            return False
+        return self._permissions.reads(ref.repo_id, self._visitor) == "no"
 
     def may_ask(self, *refs: str | ModelRef) -> bool:
         """Whether this visitor may hear of anything about these models: jobs, plans, progress, links.

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from threading import Event, Thread
 from typing import Any
 
 from rlviz.access import Visitor
-from rlviz.errors import RlvizError
+from rlviz.errors import InvalidInput, RlvizError
 
 NICE = {"compare": 10, "preview": 5}  # pages first, then previews, which someone is looking at
 
@@ -46,6 +47,14 @@ def main() -> int:
     except RlvizError as error:
         say({"error": [type(error).__name__, error.subject, error.problem, error.next_step]})
         return error.exit_code
+    except OSError as error:  # a full disk: running it again, as after a crash, would not help
+        if error.errno is None:  # none of the disk's
+            raise
+        traceback.print_exc()
+        problem = f"a file of this host cannot be read or written ({error.strerror})"
+        next_step = "What had landed is kept. Free space there, or set RLVIZ_STORE to another folder; then run again."
+        say({"error": [InvalidInput.__name__, f"{work['tuned']} against {work['base']}", problem, next_step]})
+        return InvalidInput.exit_code
     say({"done": work["key"]})
     return 0
 

@@ -12,6 +12,7 @@ from rlviz.access import ASKED_S, OWNER, PUBLIC_S, Permissions, Visitor, digest,
 from rlviz.errors import Gated, InvalidInput, NotFound, RlvizError
 from rlviz.sources import permission
 from rlviz.sources.permission import Answer
+from rlviz.store import Store
 from tests.checkpoints import tiny_base, tuned_from, write_checkpoint
 from tests.fakehub import FakeHub, Fault
 
@@ -165,7 +166,7 @@ def test_a_token_is_nowhere_to_be_read(host, tmp_path, caplog):
     assert secret not in repr(ALICE)
     assert secret not in digest(secret)
     assert digest(secret) == digest("hf_alice") != digest("hf_bob")
-    store = api.Store(tmp_path / "store")
+    store = Store(tmp_path / "store")
     result = api.compare("acme/base", "acme/private", probes=("coordinate",), store=store, visitor=ALICE)
     with pytest.raises(RlvizError) as refused:
         api.compare("acme/base", "acme/absent", store=store, visitor=ALICE)

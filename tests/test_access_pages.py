@@ -89,7 +89,7 @@ def plain(text: str, name: str, commit: str) -> str:
 
 def test_a_kept_result_is_as_absent(hub):
     store = Store()
-    result = api.compare("acme/base", "acme/secret", probes=api.PROBE_NAMES, store=store, visitor=Visitor("a", ALICE))
+    result = api.compare("acme/base", "acme/secret", store=store, visitor=Visitor("a", ALICE))
     allowed = page(secret(hub), ALICE)
     assert allowed.get("plotly_chart")
     assert not allowed.exception
@@ -115,3 +115,41 @@ def test_a_run_under_way_is_as_absent(hub):
         assert time.monotonic() < deadline, "the estimate takes too long"
         time.sleep(0.2)
     same_as_absent(hub)
+
+
+def test_a_refusal_costs_the_same_whatever_is_kept(hub):
+    """Each question to the hub takes a tenth of a second, which can be measured from outside."""
+    api.compare("acme/base", "acme/secret", store=Store(), visitor=Visitor("a", ALICE))
+    hub.tokens["hf_bob"] = []
+    for token in (None, "hf_bob"):
+        page(ABSENT.replace("absent", "another"), token)  # what is asked about the base, and whose token it is
+        asked = [_requests(hub, tuned, token) for tuned in (secret(hub), ABSENT)]
+        assert asked[0] == asked[1]
+
+
+def _requests(hub: FakeHub, tuned: str, token: str | None) -> list[str]:
+    before, (name, commit) = len(hub.requests), tuned.split("@")
+    page(tuned, token)
+    paths = sorted(request.path for request in hub.requests[before:])
+    return [path.replace(name, "NAME").replace(commit, "COMMIT") for path in paths if name in path]
+
+
+def test_a_plan_goes_with_the_access(hub, monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr(PERMISSIONS, "clock", lambda: now)
+    assert "tensors match" in told(page(secret(hub), ALICE))
+    hub.tokens[ALICE] = []
+    now += 61
+    st.cache_data.clear()  # holds for a minute too, by a clock of its own
+    assert "tensors match" not in told(page(secret(hub), ALICE))
+
+
+def test_a_model_card_draws_nothing_on_the_page(hub, tmp_path):
+    """An image in a button's label would be fetched by the browser of whoever names the model."""
+    trap = "![](https://evil.example/seen.png)"
+    hub.add_repo("acme/trap", tmp_path / "secret", card={"base_model": trap})
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    at.query_params["tuned"] = "acme/trap"
+    label = at.run().button(key="suggested_base").label
+    assert trap not in label
+    assert "evil.example" in label

@@ -68,6 +68,19 @@ def test_a_misspelt_mode_does_not_start(tmp_path):
     assert "RLVIZ_MODE=hostd: is no mode" in ended.stderr + ended.stdout
 
 
+@pytest.mark.parametrize("said", [None, ""])
+def test_a_host_that_says_no_mode_is_hosted(tmp_path, said):
+    environ = {name: value for name, value in os.environ.items() if name != "RLVIZ_MODE"} | {
+        "RLVIZ_STORE": str(tmp_path)
+    }
+    environ |= {} if said is None else {"RLVIZ_MODE": said}
+    ask = "import asgi; from rlviz.access import hosted; print(hosted())"
+    ended = subprocess.run(
+        [sys.executable, "-c", ask], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stdout.strip() == "True", ended.stderr
+
+
 # --- coming back ----------------------------------------------------------------------------------------------------
 
 

@@ -149,6 +149,14 @@ def test_who_may_see_it_gets_all_of_it(host, tmp_path):
     assert (tmp_path / "out.rlviz.zip").stat().st_size > 0
 
 
+@pytest.mark.parametrize("content", [{"schema": 99}, {"base": {}, "tuned": {}}, {}])
+def test_a_preview_of_another_shape_is_absent(host, content):
+    key, kept = next(iter(host.store.previews()))
+    changed = {**kept, **content} if content else {"schema": kept["schema"], "kind": "preview"}
+    host.store.write_json(key, "preview", changed)
+    assert host.shelf(ALICE).preview(key) is None
+
+
 def test_partial_results_have_the_same_rule(host):
     key = host.keys["acme/private"]
     manifest = host.store.read_json(key, "manifest")

@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from rlviz.cli.output import check_target, dumps, write
+from rlviz.errors import InvalidInput
 
 if TYPE_CHECKING:
     from rlviz.sampling import Estimate, Preview, Sampled
@@ -51,6 +52,8 @@ def _preview(args: argparse.Namespace) -> None:
     from rlviz import api
 
     check_target(args.json)
+    if not 0 <= args.target < 100:  # said in the unit of the option; the API counts in shares
+        raise InvalidInput(f"--target {args.target:g}", "is not a half width in points", "Give 0 or more, below 100.")
     with _stopped_by_ctrl_c() as cancel:
         found = api.preview(
             args.base,
@@ -107,8 +110,8 @@ def preview_text(preview: Preview) -> str:
     width = max((len(module) for module in preview.modules), default=0)
     lines += [f"    {module:<{width}}  {_module(s, Lens.BF16)}" for module, s in preview.modules.items()]
     lines.append(
-        f"  {preview.bytes_read / 1e6:.1f} MB of each model in {preview.requests} requests and {preview.rounds} rounds,"
-        f" {preview.wall_s:.1f} s; {_STOPPED[preview.stopped]}"
+        f"  {preview.bytes_read / 1e6:.1f} MB of each model in {preview.requests} requests and {preview.rounds} "
+        f"round{'' if preview.rounds == 1 else 's'}, {preview.wall_s:.1f} s; {_STOPPED[preview.stopped]}"
     )
     lines += [f"  skipped {s.name} ({s.reason}): {s.detail}" for s in preview.skipped[:5]]
     if len(preview.skipped) > 5:
@@ -138,6 +141,8 @@ def with_margin(share: Estimate) -> str:
 def _norm(norm: Estimate) -> str:
     if not isfinite(norm.estimate):
         return "nothing read yet"
+    if norm.low == norm.high:
+        return f"{norm.estimate:.4g} (exact)"
     high = f"{norm.high:.3g}" if isfinite(norm.high) else "unbounded"
     return f"{norm.estimate:.4g} ({norm.low:.3g} to {high})"
 

@@ -96,11 +96,13 @@ class Plan:
         if not steps:
             return 0.0
         compute = max(sum(s.cost.seconds for s in steps) / self.request.workers, *(s.cost.seconds for s in steps))
-        if probe is not None:
-            return compute
+        return compute if probe is not None else compute + self.reading_seconds(speed)
+
+    def reading_seconds(self, speed: LinkSpeed | None = None) -> float:
+        """The part of `seconds` that is reading."""
         if speed and self.remote:
-            return compute + speed.seconds(self.bytes_to_read, self.bytes_to_read / READ_BYTES)
-        return compute + self.bytes_to_read / ASSUMED_BYTES_PER_S["remote" if self.remote else "local"]
+            return speed.seconds(self.bytes_to_read, self.bytes_to_read / READ_BYTES)
+        return self.bytes_to_read / ASSUMED_BYTES_PER_S["remote" if self.remote else "local"]
 
     @property
     def memory_bytes(self) -> int:

@@ -17,7 +17,7 @@ import logging
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -88,11 +88,14 @@ class Folder:
                     fcntl.flock(self._alive, fcntl.LOCK_EX)
                 handle = (self.path / "lock").open("w")
             except OSError as error:
-                problem = f"the store cannot be written here ({error.strerror})"
-                raise InvalidInput(str(self.path.parent), problem, "Set RLVIZ_STORE to a folder of yours.") from error
+                raise self._not_written(error) from error
             with handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
+
+    def _not_written(self, error: OSError) -> InvalidInput:
+        problem = f"the store cannot be written here ({error.strerror})"
+        return InvalidInput(str(self.path.parent), problem, "Free space, or set RLVIZ_STORE to a folder of yours.")
 
     def close(self) -> None:
         """Let go of this process's mark: what it still ran is an orphan from now on."""
@@ -128,7 +131,10 @@ class Folder:
     def write(self, entry: Entry) -> None:
         """Keep one job; called inside `transaction`."""
         content = {"schema": SCHEMA, **asdict(entry), "error": _said(entry.error)}
-        write_whole(self.path / f"{entry.key}.json", json.dumps(content).encode())
+        try:
+            write_whole(self.path / f"{entry.key}.json", json.dumps(content).encode())
+        except OSError as error:
+            raise self._not_written(error) from error
 
     def remove(self, key: str) -> None:
         (self.path / f"{key}.json").unlink(missing_ok=True)
@@ -143,8 +149,9 @@ class Folder:
             return
         self._beats = {k: t for k, t in self._beats.items() if now - t < WATCHER_TTL_S} | {(key, watcher): now}
         path = self.path / f"{key}.watchers" / _digest(watcher)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        with suppress(OSError):  # a full disk must not keep anybody from looking
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
     def watchers(self, key: str) -> set[str]:
         """Digests of those who looked within the last seconds; see `is_only`."""

@@ -14,7 +14,7 @@ from rlviz.jobs.folder import Entry, Folder
 from rlviz.jobs.ledger import Ledger
 from rlviz.jobs.order import in_turn
 from rlviz.jobs.runner import Crash, Outcome, Runner
-from rlviz.jobs.work import KINDS, UNDER_WAY, Limits
+from rlviz.jobs.work import ALIVE, KINDS, UNDER_WAY, Limits
 from rlviz.store import Store
 
 MAX_CRASHES = 3
@@ -50,6 +50,11 @@ class Scheduler:
         with self._lock:
             self._visitors.setdefault(key, visitor)
 
+    def remembers(self, key: str) -> bool:
+        """Whether somebody's token is kept for the job."""
+        with self._lock:
+            return key in self._visitors
+
     def close(self) -> None:
         """Stop the workers and wait for them."""
         self._closed.set()
@@ -65,11 +70,15 @@ class Scheduler:
             time.sleep(0.02)
 
     def _work(self) -> None:
+        trouble = ""
         while not self._closed.is_set():
             try:
                 self._turn()
-            except Exception:  # noqa: BLE001 (a full disk, a folder taken away: without this thread all wait for ever)
-                _log.exception("the jobs in %s could not be looked after", self._folder.path)
+                trouble = ""
+            except Exception as error:  # noqa: BLE001 (a full disk, a folder taken away: without this thread all wait for ever)
+                if repr(error) != trouble:  # said once, not at every turn
+                    _log.exception("the jobs in %s could not be looked after", self._folder.path)
+                trouble = repr(error)
             self._woken.wait(_POLL_S)
             self._woken.clear()
 
@@ -79,12 +88,23 @@ class Scheduler:
         for entry in entries:
             if entry.stop and (runner := self.runner(entry.key)):
                 runner.stop()
-        if any(e.state in UNDER_WAY or _is_old(e) for e in entries):
+        if self._without_job(entries) or any(e.state in UNDER_WAY or _is_old(e) for e in entries):
             with self._folder.transaction():
                 kept = [e for e in self._folder.entries() if not self._forgotten(e)]
+                for key in self._without_job(kept):
+                    self._forget(key)
                 current = [self._taken_over(e) for e in kept]
                 for kind in KINDS:
                     self._start_some([e for e in current if e.work.kind == kind], self._limits.slots(kind))
+
+    def _without_job(self, entries: Sequence[Entry]) -> set[str]:
+        """Keys of jobs that ended elsewhere, or while they were queued, and whose visitor is still remembered here."""
+        with self._lock:
+            return self._visitors.keys() - {e.key for e in entries if e.state in ALIVE}
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._visitors.pop(key, None)
 
     def _forgotten(self, entry: Entry) -> bool:
         if _is_old(entry):
@@ -114,11 +134,11 @@ class Scheduler:
                 self._start(entry)
 
     def _start(self, entry: Entry) -> None:
-        with self._lock:
+        self._ledger.take_turn(entry.visitor)
+        self._folder.write(entry.to("running", process=self._folder.process))
+        with self._lock:  # from here on nothing fails: what is in `_running` has a thread that takes it out again
             visitor = self._visitors.get(entry.key) or Visitor(entry.visitor)
             runner = self._running[entry.key] = Runner(entry.work, visitor, self._store.url)
-        self._folder.write(entry.to("running", process=self._folder.process))
-        self._ledger.take_turn(entry.visitor)
         Thread(target=self._run, args=(runner, entry.visitor), name=f"rlviz-job-{entry.key[:8]}", daemon=True).start()
 
     def _run(self, runner: Runner, payer: str) -> None:
@@ -138,10 +158,9 @@ class Scheduler:
             if entry is None:
                 return
             ended = self._ended(entry, outcome)
+            if ended.state not in UNDER_WAY:
+                self._forget(key)  # in here and first: who asks again brings a token of their own
             self._folder.write(ended)
-        if ended.state not in UNDER_WAY:
-            with self._lock:
-                self._visitors.pop(key, None)
 
     def _ended(self, entry: Entry, outcome: Outcome) -> Entry:
         if outcome is None:

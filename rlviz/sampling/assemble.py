@@ -64,6 +64,8 @@ def _grouped(keys: Sequence[K]) -> dict[K, Indices]:
 def _sampled(samples: Sequence[Sample], groups: Sequence[Indices], cache: Cache) -> list[Sampled]:
     shares, norms = shares_and_norms(tensors(samples, cache), groups)
     low, high = share_intervals(shares)
+    whole = [all(samples[i].is_whole for i in members) for members in groups]
+    low[whole] = high[whole] = shares.estimate[whole]  # of two sums in different order, one may be an ulp off
     norm_low, norm_high = norm_intervals(norms)
     norm = np.sqrt(norms.ratio)
     n, read, rows, rows_read = (

@@ -15,7 +15,11 @@ VERSION = 1
 SMALLEST_BYTES = 64 << 10
 DEFAULT_BYTES = 64 << 20
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+_UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{unit}": base**power
+    for power, prefix in enumerate("KMGT", 1)
+    for unit, base in (("B", 1000), ("IB", 1024))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ def asked(budget: int | str, seed: int, target: float) -> Asked:
     --------
     >>> asked("64MiB", 0, 0.005).budget_bytes, asked("1.5 GB", 0, 0.005).budget_bytes
     (67108864, 1500000000)
+    >>> asked("1 TiB", 0, 0.005).budget_bytes == 2**40
+    True
     >>> asked("12 parsecs", 0, 0.005)
     Traceback (most recent call last):
     rlviz.errors.InvalidInput: budget 12 parsecs: is not a number of bytes. Write it as 64MiB or 1GB.

@@ -80,7 +80,11 @@ def _even_part(sizes: Floats, budget_bytes: int) -> float:
 
 
 def in_turns(samples: Sequence[Sample], seed: int) -> list[int]:
-    """Tensors in the order of their first unit: one of every cell of the heat map, then the second of each, …"""
+    """Tensors in the order of their first unit: one of every cell of the heat map, then the second of each, …
+
+    The cells of a turn come in random order: where the budget ends within one, the tensors read speak for the others,
+    and those at the front of the file would speak for the first layers only.
+    """
     cells: dict[tuple[str, int | None], list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
         meta = sample.grid.match.base
@@ -88,7 +92,8 @@ def in_turns(samples: Sequence[Sample], seed: int) -> list[int]:
     random = np.random.default_rng(seed)
     shuffled = [[cell[i] for i in random.permutation(len(cell))] for cell in cells.values()]
     longest = max(map(len, shuffled), default=0)
-    return [cell[turn] for turn in range(longest) for cell in shuffled if turn < len(cell)]
+    turns = [[cell[turn] for cell in shuffled if turn < len(cell)] for turn in range(longest)]
+    return [turn[i] for turn in turns for i in random.permutation(len(turn))]
 
 
 def next_units(samples: Sequence[Sample], turns: Sequence[int], scatter: Floats, round_bytes: float) -> dict[int, int]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlviz.sampling.intervals import Floats, Norms, Shares
-from rlviz.sampling.sample import SHARES, Known, Sample, known
+from rlviz.sampling.sample import SHARES, Known, Sample, known, real_deviations
 
 Indices = NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class Strata:
     p, v, df : [rows, SHARES], [rows, SHARES], [rows] shares, their variances and degrees of freedom; NaN: not known
     means, spread : [rows, 2], [rows, 2, 2] mean squares of ``ΔW`` and ``W0``, and their covariance matrix
     units : units drawn; 0 where the tensor was read whole
-    heaviest : the most entries that a single unit speaks for
+    heaviest : the most entries that a single unit speaks for; 0 where the tensor was read whole
     """
 
     n: Floats
@@ -80,6 +80,7 @@ def tensors(samples: Sequence[Sample], cache: Cache) -> Tensors:
     t = len(samples)
     p, v, counted = np.full((t, SHARES), np.nan), np.full((t, SHARES), np.nan), np.zeros((t, SHARES))
     df, finite, means, spread = np.ones(t), np.zeros(t), np.full((t, 2), np.nan), np.full((t, 2, 2), np.nan)
+    n, heaviest = np.array([float(s.grid.match.n) for s in samples]), np.zeros(t)
     for i, sample in enumerate(samples):
         if i not in cache or cache[i][0] != sample.units:
             cache[i] = sample.units, known(sample)
@@ -87,11 +88,10 @@ def tensors(samples: Sequence[Sample], cache: Cache) -> Tensors:
         if k is not None:
             p[i], v[i], df[i], counted[i], finite[i] = k.p, k.v, k.df, k.counted, k.finite
             means[i], spread[i] = k.means, k.spread
+            heaviest[i] = 0.0 if sample.is_whole else n[i] * k.heaviest
     number = {module: i for i, module in enumerate(dict.fromkeys(s.grid.match.base.module for s in samples))}
     modules = np.array([number[s.grid.match.base.module] for s in samples], dtype=np.int64)
-    n = np.array([float(s.grid.match.n) for s in samples])
     units = np.array([0.0 if s.is_whole else float(s.units) for s in samples])
-    heaviest = np.divide(n, units, out=np.zeros(t), where=units > 0)
     own = Tensors(Strata(n, p, v, df, means, spread, units, heaviest), modules, counted, finite)
     _borrow(own, samples)
     return own
@@ -106,8 +106,10 @@ def _borrow(own: Tensors, samples: Sequence[Sample]) -> None:
         rates, squares = _unit_rates([samples[i] for i in inside.tolist()])
         if len(rates) > 1:
             lonely = inside[single[inside]]
-            own.strata.v[lonely] = rates.var(axis=0, ddof=1)
-            own.strata.spread[lonely] = np.cov(squares.T)
+            apart = real_deviations(rates - rates.mean(axis=0), rates.max(axis=0))
+            norms = real_deviations(squares - squares.mean(axis=0), squares.max(axis=0))
+            own.strata.v[lonely] = (apart**2).sum(axis=0) / (len(rates) - 1)
+            own.strata.spread[lonely] = norms.T @ norms / (len(rates) - 1)
             own.strata.df[lonely] = len(rates) - 1
 
 
@@ -151,7 +153,7 @@ def _summed(own: Tensors, members: Indices) -> tuple[Row, Row]:
         "floor": counted / everything,
         "ceiling": 1 - (finite - counted) / everything,
         "fixed": part[whole] @ strata.p[whole],
-        "units": strata.units.sum(),
+        "drawn": part[~whole].sum(),
         "weight": weight.max(initial=0.0),
         "equal": (strata.units * weight).sum() ** 2 / squares if squares else 0.0,
         "unknown": 1 - sure / everything,
@@ -199,7 +201,8 @@ def _cluster(read: Strata, n: float) -> Strata:
     """One row for a random sample of tensors that speaks for `n` entries: ratio estimates, variance between tensors."""
     size, total = read.n[:, None], read.n.sum()
     p, means = read.n @ read.p / total, read.n @ read.means / total
-    residuals = np.hstack([size * (read.p - p), size * (read.means - means)])
+    magnitudes = np.hstack([size * read.p, size * read.means]).max(axis=0)
+    residuals = real_deviations(np.hstack([size * (read.p - p), size * (read.means - means)]), magnitudes)
     spread = len(size) / (len(size) - 1) * (residuals.T @ residuals) / total**2
     return Strata(
         n=np.array([n]),
@@ -223,4 +226,4 @@ def _nothing() -> tuple[Row, Row]:
     """A domain of which nothing was read."""
     void, one, zero = np.full(SHARES, np.nan), np.ones(SHARES), np.zeros(SHARES)
     shares: Row = {"estimate": void, "p": void, "v": void, "df": one, "floor": zero, "ceiling": one, "fixed": zero}
-    return {**shares, "units": 0.0, "weight": 0.0, "equal": 0.0, "unknown": 1.0}, _NO_NORM
+    return {**shares, "drawn": 0.0, "weight": 0.0, "equal": 0.0, "unknown": 1.0}, _NO_NORM

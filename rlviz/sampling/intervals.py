@@ -33,7 +33,7 @@ class Shares:
     p, v, df : [D, Q] the same from what has a variance, the variances and their degrees of freedom
     floor, ceiling : [D, Q] what the entries read prove by themselves: the rest all unchanged, or all changed
     fixed : [D, Q] part of `p` that stems from tensors read whole
-    units : [D] units drawn, tensors read whole not counted
+    drawn : [D] share of the domain that drawn units speak for: all but the tensors read whole
     weight : [D] the largest share of the domain that a single unit speaks for
     equal : [D] units of equal weight that the draws are worth (Kish)
     unknown : [D] share of the domain of which nothing, or a single unit without its like, was read
@@ -46,7 +46,7 @@ class Shares:
     floor: Floats
     ceiling: Floats
     fixed: Floats
-    units: Floats
+    drawn: Floats
     weight: Floats
     equal: Floats
     unknown: Floats
@@ -78,16 +78,17 @@ def _score(p: Floats, v: Floats, df: Floats) -> tuple[Floats, Floats]:
 
 
 def _proven(shares: Shares) -> tuple[Floats, Floats]:
-    """Chernoff limits: the q with ``n KL(q̂ ‖ q) <= log(2 / 0.05)``.
+    """Chernoff limits: the q with ``n KL(q̂ ‖ q) <= log(2 / 0.05)``, n units of the largest weight w.
 
-    A unit's contribution to the domain's share lies between 0 and its weight, so the sum of n of them, divided by n
-    times the largest weight, is a mean of n independent numbers in [0, 1] (not of equal expectation, which the
-    theorem allows). With every unit at 0 the upper limit is ``1 - (0.05 / 2)^(1/n)``, as Clopper and Pearson's.
+    A unit of weight ``w_i`` adds between 0 and ``w_i``. ``log(1 + p (exp(λ w_i) - 1))`` is convex in ``w_i`` and 0 at
+    0, so at most ``w_i / w`` times its value at w: unequal weights that sum up to W obey the bound of ``n = W / w``
+    equal ones (not of equal expectation, which the theorem allows). With every unit at 0 the upper limit is
+    ``1 - (0.05 / 2)^(1/n)``, as Clopper and Pearson's.
     """
-    scale = (shares.units * shares.weight)[:, None]
+    scale, weight = shares.drawn[:, None], shares.weight[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         q = np.clip(np.where(scale > 0, (shares.p - shares.fixed) / scale, 0.0), 0, 1)
-    limit = np.log(2 / ERROR) / np.maximum(shares.units, 1)[:, None]
+        limit = np.log(2 / ERROR) * np.where(scale > 0, weight / scale, 1.0)
     low, high = _bisected(q, limit, towards=0.0), _bisected(q, limit, towards=1.0)
     return shares.fixed + scale * low, shares.fixed + scale * high
 

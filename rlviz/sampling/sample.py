@@ -62,6 +62,7 @@ class Known:
     finite : finite entries read
     means : mean ``ΔW²`` and ``W0²`` of an entry
     spread : [2, 2] covariance matrix of those means
+    heaviest : share of the tensor that the heaviest unit speaks for
     """
 
     p: Floats
@@ -71,9 +72,11 @@ class Known:
     finite: int
     means: Floats
     spread: Floats
+    heaviest: float
 
 
 NOTHING = np.full(SHARES, np.nan)
+_ROUNDING = 1e-12  # relative; float64 leaves some 1e-16 a sum, real units differ by a millionth or more
 
 
 def known(sample: Sample) -> Known | None:
@@ -82,7 +85,7 @@ def known(sample: Sample) -> Known | None:
     ``p = Σ_h w_h c_h / Σ_h w_h n_h`` over position strata h with ``w_h = M_h / m_h``, and the variance of the
     linearised residuals ``c - p n`` of units within strata, times ``1 - m_h / M_h`` for the finite population
     (Cochran, Sampling Techniques, 3rd ed., 6.13). Until each stratum has two units the strata count as one, which
-    can only make the variance larger.
+    makes the variance larger on average: what differs between strata is then counted too.
     """
     entries = np.array(sample.entries, float)
     if sample.units == 0 or entries.sum() == 0:
@@ -95,22 +98,39 @@ def known(sample: Sample) -> Known | None:
     weight = (sizes / np.maximum(drawn, 1))[strata]
     total = float(weight @ entries)
     p, means = weight @ counts / total, weight @ squares / total
-    residuals = np.hstack([counts - np.outer(entries, p), squares - np.outer(entries, means)])
-    spread = _spread(residuals, strata, sizes, drawn) / total**2
+    observed = np.hstack([counts, squares])
+    residuals = observed - np.outer(entries, np.concatenate([p, means]))
+    spread = _spread(residuals, observed.max(axis=0), strata, sizes, drawn) / total**2
     v, covariance = spread.diagonal()[:SHARES].copy(), spread[SHARES:, SHARES:]
     if sample.units == 1 and not sample.is_whole:
         v, covariance = NOTHING, np.full((2, 2), np.nan)
     df = float(max((drawn - 1)[drawn < sizes].sum(), 1))
-    return Known(p, v, df, counts.sum(axis=0), int(entries.sum()), means, covariance)
+    return Known(
+        p, v, df, counts.sum(axis=0), int(entries.sum()), means, covariance, float((weight * entries).max()) / total
+    )
 
 
-def _spread(residuals: Floats, strata: NDArray[np.int64], sizes: NDArray[np.int64], drawn: NDArray[np.int64]) -> Floats:
-    """Covariance matrix of the weighted totals of `residuals`."""
+def real_deviations(deviations: Floats, magnitudes: Floats) -> Floats:
+    """The same with 0 where there is nothing but rounding of numbers that large.
+
+    Units that agree must have no variance at all: with one of 1e-35 their interval would be a point.
+    """
+    return np.where(np.abs(deviations) > _ROUNDING * magnitudes, deviations, 0.0)
+
+
+def _spread(
+    residuals: Floats,
+    magnitudes: Floats,
+    strata: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+) -> Floats:
+    """Covariance matrix of the weighted totals of `residuals`, which are differences of numbers so large."""
     width = residuals.shape[1]
     spread = np.zeros((width, width))
     for stratum, (size, n) in enumerate(zip(sizes.tolist(), drawn.tolist(), strict=True)):
         if 1 < n < size:
             own = residuals[strata == stratum]
-            own = own - own.mean(axis=0)
+            own = real_deviations(own - own.mean(axis=0), magnitudes)
             spread += size**2 * (1 - n / size) / n / (n - 1) * (own.T @ own)
     return spread

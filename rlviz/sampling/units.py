@@ -1,8 +1,8 @@
 """What is drawn: each tensor cut into a fixed grid of units, and the random order in which they are read.
 
 A unit is a block of whole contiguous rows, so that column stripes lie inside every unit and row stripes are what
-differs between units. Only a row too long for one request is cut further. The order is a function of seed and
-tensor name alone: a later round goes on where the last one stopped, and no unit is read twice.
+differs between units. Only a row too long for one request is cut further. The order is a function of seed,
+tensor name and grid alone: a later round goes on where the last one stopped, and no unit is read twice.
 """
 
 from __future__ import annotations

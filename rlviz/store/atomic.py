@@ -25,7 +25,9 @@ def temporary_beside(target: Path) -> Generator[Path]:
     try:
         yield temporary
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(target)  # a full disk does not say where
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise

@@ -12,6 +12,7 @@ from rlviz.types import Access
 Test = Callable[[Any], bool]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_INT = 1 << 62
 
 
@@ -38,7 +39,8 @@ def _first_problem(found: Mapping[str, Any], tests: Mapping[str, Test]) -> str |
 
 
 def _text(found: Any) -> bool:
-    return isinstance(found, str)
+    """A string that can be written: JSON may hold halves of surrogate pairs, which no encoding has."""
+    return isinstance(found, str) and not _SURROGATE.search(found)
 
 
 def _boolean(found: Any) -> bool:

@@ -40,9 +40,12 @@ class Location:
             driver = DRIVERS.get(scheme)
             install = f"Install it: pip install {driver}" if driver else "Install its fsspec driver"
             raise InvalidInput(self.shown, f"no driver for {scheme}:// is installed", f"{install}.") from None
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             known = "Give a folder, s3://…, hf://buckets/… or another fsspec URL."
             raise InvalidInput(self.shown, "is not a store that fsspec can open", known) from error
+        except Exception as error:  # some drivers connect already here
+            problem = f"the shared store cannot be opened ({type(error).__name__})"
+            raise Offline(self.shown, problem, "Check the network, the address and its credentials.") from error
         self._scheme = scheme
         self._fs: Any = fs
         self._root = str(root).rstrip("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import streamlit as st
 from rlviz.errors import Gated, NotFound, Offline, RlvizError
 from rlviz.ui.text import escaped
 
+_NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 _TITLES: tuple[tuple[type[RlvizError], str], ...] = (
     (Gated, "Licence needed"),
     (NotFound, "Not found"),
@@ -25,8 +27,11 @@ def sentences_for_errors() -> Generator[None]:
         yield
     except RlvizError as error:
         render_error(error)
-    except Exception:  # Streamlit's own control flow derives from BaseException and passes through
+    except Exception as error:  # Streamlit's own control flow derives from BaseException and passes through
         logging.getLogger("rlviz").exception("a page failed")
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+            st.error(f"The store of this host cannot be written ({error.strerror}). What it holds can still be read.")
+            return
         st.error("Something went wrong on our side; the details are in the server's log. Reload the page to try again.")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from rlviz.result import PairResult
+from rlviz.types import ModelIdentity
 from rlviz.ui.controls import ESTIMATE_CONTROLS, PAGE_CONTROLS, RUN_CONTROLS, render_controls
 from rlviz.ui.errors import render_error
 from rlviz.ui.inputs import RUN_AT_ONCE, render_inputs
@@ -53,8 +54,8 @@ def render_frame(page: str) -> None:
     render_sign_in()
     wrong, inputs, above = st.container(), st.container(), st.container()
     pairs = look_up()
-    shown = [p.result for p in pairs if p.result is not None and p.result.measured]
-    estimates = [p.preview for p in pairs if p.preview is not None and not (p.result and p.result.measured)]
+    shown = [p.shown for p in pairs if p.shown is not None]
+    estimates = [p.preview for p in pairs if p.preview is not None and p.shown is None]
     needed = page not in NEED_NO_RESULT
     if shown:  # otherwise the fields are open, and say it themselves
         with wrong:
@@ -75,9 +76,18 @@ def render_frame(page: str) -> None:
     startable = needed and any(not p.complete and not p.under_way for p in pairs)
     render_controls([*of_page, *(RUN_CONTROLS if startable else ())])
     if needed and estimates:
+        if shown:  # each part says which models it is about
+            _render_part("Estimated", [e.tuned for e in estimates])
         render_preview(estimates)
+        if shown:
+            _render_part("Measured", [r.tuned for r in shown])
     if needed and not shown:
         st.stop()
+
+
+def _render_part(what: str, tuned: Sequence[ModelIdentity]) -> None:
+    st.divider()
+    st.caption(f"{what}: **{escaped(', '.join(t.label for t in tuned))}**")
 
 
 def _render_state(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
@@ -131,9 +141,10 @@ def _render_skipped(shown: Sequence[PairResult]) -> None:
 
 def _extent(result: PairResult) -> str:
     """How much of the pair was compared, in one line."""
-    weights = sum(m.match.n for m in result.measured)
+    weights = sum(m.match.n for m in result.measured if m.records)
     state = "" if result.complete else " · unfinished"
-    compared = f"{len(result.measured)} of {result.total} tensors compared"
+    landed = sum(bool(m.records) for m in result.measured)
+    compared = f"{landed} of {result.total} tensors compared"
     return f"{compared} · {count(weights)} weights · {_dtypes(result)}{state}"
 
 

@@ -122,7 +122,7 @@ def _suggest_base() -> None:
     check = checked(tuned[0])
     if check.suggested_base:
         st.button(
-            f"Use {check.suggested_base} as base (named by the model card)",
+            f"Use {escaped(check.suggested_base)} as base (named by the model card)",
             key="suggested_base",
             on_click=lambda: st.session_state.update(base=check.suggested_base),
         )

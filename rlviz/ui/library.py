@@ -133,12 +133,12 @@ def _published_cells(row: PublishedRow) -> dict[str, Any]:
     opens = "result" if row.key else "preview" if row.has_pair else "repository not known"
     return {
         "tuned": row.tuned,
-        "base": row.base,
-        "method": row.method,
-        "data": row.data,
         "published": _percent(row.published),
         "measured": _percent(row.measured),
         "difference": _percent(row.difference),
+        "base": row.base,
+        "method": row.method,
+        "data": row.data,
         "opens": opens,
         "source": row.source,
         "note": row.note,

@@ -51,6 +51,13 @@ class Pair:
         return self.result is not None and self.result.complete
 
     @property
+    def shown(self) -> PairResult | None:
+        """The exact result, from where on it says more than the estimate: a few tensors are not the model."""
+        if self.result is None or not self.result.measured:
+            return None
+        return self.result if self.preview is None or self.result.counted else None
+
+    @property
     def under_way(self) -> bool:
         """Whether the exact run is queued or running."""
         return self.run is not None and self.run.under_way
@@ -90,7 +97,7 @@ def _pair_or_error(base: str, tuned: str) -> Pair | RlvizError:
 
 def results() -> tuple[PairResult, ...]:
     """Results of the pairs that have any, partial ones included, over the tensors the reader chose to cover."""
-    found = tuple(p.result for p in comparison() if p.result is not None and p.result.measured)
+    found = tuple(p.shown for p in comparison() if p.shown is not None)
     if choice("coverage") != LINEAR:
         return found
     linear = tuple(r.restricted(linear_layers) for r in found)
@@ -121,12 +128,16 @@ def jobs() -> Jobs:
 
 def _pair(base: str, tuned: str) -> Pair:
     refs = [ModelRef.parse(text, look_here=not hosted()) for text in (base, tuned)]
-    linked = _linked(base, tuned)
+    kept = shelf()
+    # Asked before the store is, so that the time a refusal takes does not tell what is kept.
+    refused = kept.refused(*refs)
+    linked = None if refused else _linked(base, tuned)
     if linked is not None:
         return Pair(base, tuned, linked.key, "", linked, None, None, None)
     who = visitor()
     key, preview_key = _located(base, tuned, request(), who, digest(who.token))
-    kept = shelf()
+    if refused:
+        return Pair(base, tuned, key, preview_key, None, None, None, None)
     result, preview = _result(kept, key), kept.preview(preview_key)
     # A key can be computed by whoever knows two commits: what runs is told to those who may read both models only.
     told = result is not None or preview is not None or kept.may_ask(*refs)

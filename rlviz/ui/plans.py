@@ -41,8 +41,9 @@ def render_plans(waiting: Sequence[Pair]) -> None:
     for notice in distinct(n for _, plan in plans for n in plan.pairing.notices):
         st.caption(f":material/info: {escaped(notice.detail)}")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.button("Exact run", key="run", type="primary", on_click=start, args=(waiting,))
-        stopped = [p for p in waiting if p.preview is None and not (p.estimating and p.estimating.under_way)]
+        possible = [pair for pair, _ in plans]
+        st.button("Exact run", key="run", type="primary", on_click=start, args=(possible,))
+        stopped = [p for p in possible if p.preview is None and not (p.estimating and p.estimating.under_way)]
         if stopped:
             st.button("Preview", key="preview", on_click=start_previews, args=(stopped,))
 
@@ -60,7 +61,9 @@ def _render_plan(pair: Pair, plan: Plan) -> None:
     tuned = escaped(plan.pairing.tuned.identity.label)
     speed = pair.preview.speed if pair.preview else None
     dtypes = Counter(f"{m.base.dtype} / {m.tuned.dtype}" for m in matched)
-    costs = " · ".join(f"{name} {duration(plan.seconds(name))}" for name in plan.request.probes)
+    reading = {"reading": plan.reading_seconds(speed)} if plan.remote else {}
+    parts = reading | {name: plan.seconds(name) for name in plan.request.probes}
+    costs = " · ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f"**Plan** {tuned}: {len(matched)} of {plan.total_tensors} tensors match "

@@ -82,7 +82,10 @@ def _partial_heatmap(pairs: Sequence[Pair]) -> None:
     from rlviz.ui.show import theme
 
     kept = shelf()
-    landed = [r for p in pairs if (r := kept.result(p.key)) and any(m.records for m in r.measured)]
+    now = [(p, r) for p in pairs if (r := kept.result(p.key))]
+    if any(p.shown is None and p.preview is not None and r.counted for p, r in now):
+        st.rerun()  # the page still shows the estimate
+    landed = [r for _, r in now if any(m.records for m in r.measured)]
     if landed:
         plot = views.plot_layer_heatmap(landed, chosen_metric(), params(), theme())
         st.plotly_chart(plot.figure, theme=None, key="partial_heatmap", alt=plot.alt)

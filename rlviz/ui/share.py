@@ -27,7 +27,7 @@ def render_share(pairs: Sequence[Pair]) -> None:
         return
     with popover:
         link = _render_links(pairs)
-        measured = [p.result for p in pairs if p.result is not None and p.result.measured]
+        measured = [p.shown for p in pairs if p.shown is not None]
         if measured:
             _render_files(measured, link)
             _render_citation(measured, link)

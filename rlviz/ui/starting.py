@@ -15,7 +15,7 @@ from rlviz.jobs import Work
 from rlviz.sampling.budget import DEFAULT_BYTES
 from rlviz.sources import ModelRef
 from rlviz.types import ModelIdentity
-from rlviz.ui.loading import Pair, jobs, request, store
+from rlviz.ui.loading import Pair, jobs, request, shelf, store
 from rlviz.ui.state import BUDGETS_MIN, choice
 from rlviz.ui.visitor import OF_VISITOR, session_id, visitor
 
@@ -28,11 +28,13 @@ _PLAN_TTL_S = 300
 def planned(pair: Pair) -> Plan:
     """What the exact run would read, from headers; raises what `api.plan` raises."""
     who = visitor()
-    return _planned(pair.base, pair.tuned, request(), who, digest(who.token), pair.key)
+    # A plan names tensors: it goes as soon as access does.
+    standing = (digest(who.token), shelf().may_ask(pair.base, pair.tuned))
+    return _planned(pair.base, pair.tuned, request(), who, (*standing, pair.key))
 
 
 @st.cache_resource(ttl=_PLAN_TTL_S, max_entries=32, show_spinner="Reading headers …")
-def _planned(base: str, tuned: str, wanted: Request, _who: Visitor, token_digest: str, key: str) -> Plan:
+def _planned(base: str, tuned: str, wanted: Request, _who: Visitor, kept_for: tuple[str, bool, str]) -> Plan:
     return api.plan(base, tuned, store=store(), wanted=wanted, visitor=_who)
 
 

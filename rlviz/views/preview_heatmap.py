@@ -64,7 +64,7 @@ def _legend_line(colour: str, theme: ThemeName) -> dict[str, Any]:
     """A line of the legend alone: what a faint cell means."""
     return {
         "mode": "markers",
-        "name": f"fainter: wider 95 % interval, faintest from ± {100 * FADED_AT:.0f} points",
+        "name": "fainter: wider interval",  # short: on a narrow screen the map gives way to its legend
         "x": np.array([np.nan]),
         "y": np.array([np.nan]),
         "marker": {"symbol": "square", "size": 11, "color": blended(colour, 0.7, theme)},

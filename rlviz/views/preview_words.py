@@ -153,10 +153,17 @@ def preview_numbers(preview: Preview, lens: Lens) -> tuple[Headline, ...]:
         label = f"Unchanged {words}" if each is lens else words[:1].upper() + words[1:]
         numbers.append(Headline(label, percent(share.estimate), note, _LENS_HELP))
     norm = preview.pooled.relative_update_norm
-    interval = f"{number(norm.low)} to {number(norm.high)}" if isfinite(norm.high) else f"at least {number(norm.low)}"
-    interval = interval if isfinite(norm.estimate) else "not sampled yet"
-    numbers.append(Headline("Update norm", number(norm.estimate), interval, _NORM_HELP))
+    numbers.append(Headline("Update norm", number(norm.estimate), _norm_margin(norm), _NORM_HELP))
     return tuple(numbers)
+
+
+def _norm_margin(e: Estimate) -> str:
+    """The interval of a norm, which is often narrower than the two digits that text gives a number."""
+    if not isfinite(e.estimate):
+        return "not sampled yet"
+    if e.low == e.high:
+        return "exact, all was read"
+    return f"{number(e.low, 3)} to {number(e.high, 3)}" if isfinite(e.high) else f"at least {number(e.low, 3)}"
 
 
 _LENS_HELP = "Share of weights that are equal after both sides are rounded to this format; below it the 95 % interval."

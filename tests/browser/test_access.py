@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from rlviz import api
 from rlviz.access import Visitor
+from rlviz.store import Store
 from tests.browser.conftest import App, start_app
 from tests.browser.test_dashboard import goto, heatmap, settled
 from tests.checkpoints import tiny_base, tuned_from, write_checkpoint
@@ -49,7 +50,7 @@ def host(tmp_path_factory) -> Iterator[Host]:
         patch.setenv("HF_ENDPOINT", hub.endpoint)
         pair = (f"{name}@{hub.repos[name].revisions['main']}" for name in ("acme/base", "acme/secret"))
         query = urlencode(dict(zip(("base", "tuned"), pair, strict=True)))
-        store = api.Store(folder / "store")
+        store = Store(folder / "store")
         result = api.compare("acme/base", "acme/secret", store=store, visitor=Visitor("alice", ALICE))
         process, app = start_app(
             folder / "store", hub.endpoint, "asgi.py", RLVIZ_MODE="hosted", OPENID_PROVIDER_URL=hub.endpoint,

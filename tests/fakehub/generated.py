@@ -67,7 +67,8 @@ class Tensor:
     def rates(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Changed share per row: a quarter of the rows changes 1.8 times as much as the others.
 
-        Row shares then scatter by 29 % of their mean, as measured on a real RL pair of half a billion parameters.
+        Row shares then scatter by 29 % of their mean. An assumption, not taken from a real pair: rows must differ, or
+        whole rows would be no harder to sample than single entries.
         """
         strong = _mixed(rows.astype(np.uint64) + np.uint64(self.first)) % np.uint64(4) == 0
         return self.share * np.where(strong, 1.5, 5 / 6)

@@ -76,8 +76,11 @@ CASES = [
 
 
 def bounded(action: Action, *arguments: Any) -> Any:
-    with ThreadPoolExecutor(1) as thread:
+    thread = ThreadPoolExecutor(1)
+    try:
         return thread.submit(action, *arguments).result(timeout=BOUND_S)
+    finally:
+        thread.shutdown(wait=False)  # to wait for an action that hangs would hang
 
 
 @pytest.fixture(scope="session")

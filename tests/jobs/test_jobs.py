@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -200,6 +201,16 @@ def test_cancel_is_for_the_last_who_watches(idle, monkeypatch):
     assert idle.cancel("k", BOB, "bob's tab")
 
 
+def test_a_token_is_forgotten_with_its_job(idle):
+    """Also where the job never ran: who asks next must not read with the token of who cancelled."""
+    private = named("k", needs_token=True)
+    idle.ask(private, Visitor("alice", "hf_alice"))
+    assert idle.cancel("k", ALICE, "")
+    wait_until(lambda: not idle.scheduler.remembers("k"), 5)
+    idle.ask(private, Visitor("bob", "hf_bob"))
+    assert idle.scheduler.remembers("k")
+
+
 def test_joining_does_not_make_a_job_ones_own(idle):
     idle.ask(named("k"), ALICE, "alice's tab")
     idle.ask(named("k"), BOB, "bob's tab")
@@ -218,6 +229,43 @@ def test_a_store_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "store" / "jobs").write_text("in the way")
     with Jobs(Store(tmp_path / "store")) as jobs, pytest.raises(InvalidInput, match="cannot be written"):
         jobs.ask(named("k"))
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_a_sentence(idle, monkeypatch):
+    monkeypatch.setattr(folder, "write_whole", full)
+    with pytest.raises(InvalidInput, match="No space left"):
+        idle.ask(named("k"))
+
+
+def test_a_disk_that_is_full_for_a_while_delays_a_job(pair, store, monkeypatch, caplog):
+    asked = work(*pair)
+    with Jobs(store, Limits(at_once=0)) as before:
+        before.ask(asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write_whole", full)
+        with Jobs(store) as jobs:
+            time.sleep(1)  # four turns
+            assert jobs.status(asked.key).state == "queued"
+            assert jobs.scheduler.runner(asked.key) is None
+            assert sum("could not be looked after" in message for message in caplog.messages) == 1
+            patch.undo()
+            assert ended(jobs, asked.key).state == "done"
+
+
+def test_a_worker_on_a_full_disk_says_so_and_is_not_started_again(pair, store):
+    asked = work(*pair)
+    store.root.mkdir()
+    (store.root / "records").write_text("in the way")  # as good as a full disk, and root cannot write there either
+    with Jobs(store) as jobs:
+        jobs.ask(asked)
+        status = ended(jobs, asked.key)
+        assert status.state == "failed"
+        assert "cannot be read or written" in str(status.error)
+        assert "died" not in str(status.error)
 
 
 def test_a_key_names_nothing_but_a_job():

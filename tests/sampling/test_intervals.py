@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.stats import beta, binom
@@ -9,13 +11,14 @@ from scipy.stats import beta, binom
 from rlviz.sampling.intervals import Norms, Shares, norm_intervals, share_intervals
 
 
-def shares(p, v, units, *, df=30.0, unknown=0.0, floor=0.0, ceiling=1.0, fixed=0.0, weight=None):
+def shares(p, v, units, *, df=30.0, unknown=0.0, floor=0.0, ceiling=1.0, fixed=0.0, weight=None, drawn=None):
     one = np.ones((1, 1))
     row = np.ones(1)
     weight = 1 / max(units, 1) if weight is None else weight
+    drawn = units * weight if drawn is None else drawn
     return Shares(
         estimate=p * one, p=p * one, v=v * one, df=df * one, floor=floor * one, ceiling=ceiling * one,
-        fixed=fixed * one, units=units * row, weight=weight * row, equal=units * row, unknown=unknown * row,
+        fixed=fixed * one, drawn=drawn * row, weight=weight * row, equal=units * row, unknown=unknown * row,
     )  # fmt: skip
 
 
@@ -37,6 +40,19 @@ def test_the_bound_holds_for_every_binomial():
         hits = np.arange(units + 1)
         held = [limits(k / units, 0.01, units)[0] <= truth <= limits(k / units, 0.01, units)[1] for k in hits]
         assert binom.pmf(hits[held], units, truth).sum() >= 0.95
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.1, 0.1, 0.1, 0.1, 0.1), (0.25, 0.25, 0.25, 0.125, 0.125)])
+def test_the_bound_holds_for_unequal_weights_too(weights):
+    """Every outcome of units that are changed or unchanged, likelier where they weigh more."""
+    weights, misses = np.array(weights), 0.0
+    chances = np.minimum(2.5 * weights, 1)
+    for outcome in product((0, 1), repeat=weights.size):
+        p = float(weights @ outcome)
+        low, high = limits(p, 0.0, weights.size, drawn=1.0, weight=weights.max())
+        if not low <= weights @ chances <= high:
+            misses += float(np.prod(np.where(outcome, chances, 1 - chances)))
+    assert misses <= 0.05
 
 
 def test_many_differing_units_give_nearly_the_t_interval():

@@ -13,7 +13,7 @@ import rlviz
 from rlviz import api
 from rlviz.bins import ULP_BINS
 from rlviz.errors import Cancelled, InvalidInput, NothingComparable
-from rlviz.sampling import Preview
+from rlviz.sampling import Preview, run
 from rlviz.store import Store
 from rlviz.types import LENSES, Lens
 from tests.checkpoints import tiny_base, tiny_pair, tuned_from, write_checkpoint
@@ -100,8 +100,10 @@ def test_rounds_report_narrower_intervals_and_a_whole_heat_map_from_the_first(pa
     assert [p.bytes_read for p in seen] == sorted(p.bytes_read for p in seen)
 
 
-def test_it_stops_at_the_target(pair, tmp_path):
-    found = preview(pair, tmp_path, budget="1MiB", target=0.1)
+def test_it_stops_at_the_target_once_enough_units_say_so(pair, tmp_path, monkeypatch):
+    assert preview(pair, tmp_path, budget="1MiB", target=0.1).stopped == "budget"
+    monkeypatch.setattr(run, "ENOUGH_UNITS", 40)
+    found = preview(pair, tmp_path, budget="1MiB", target=0.1, seed=1)
     assert found.stopped == "target"
     assert found.pooled.density[Lens.BF16].half_width <= 0.1
     assert found.bytes_read < 1 << 20

@@ -23,6 +23,18 @@ def test_it_prints_every_lens_with_its_interval(tmp_path, capsys):
     assert "requests" in out
 
 
+def test_what_was_read_whole_is_exact_to_the_last_digit(capsys, tmp_path):
+    assert main(["preview", "demo:base", "demo:rl", "--store", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert " to " not in out, "no interval, not even one of zero width"
+    assert "1 round," in out
+
+
+def test_a_bad_target_is_named_in_the_unit_of_the_option(capsys):
+    assert main(["preview", "demo:base", "demo:rl", "--target", "-1"]) == 2
+    assert "--target -1: is not a half width in points" in capsys.readouterr().err
+
+
 def test_json_goes_to_stdout_alone(tmp_path, capsys):
     assert main(["preview", *tiny_pair(tmp_path), "--json", "-", "--store", str(tmp_path / "s")]) == 0
     content = json.loads(capsys.readouterr().out)

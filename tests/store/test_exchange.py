@@ -222,6 +222,7 @@ MANIFESTS: list[Callable[[dict[str, Any]], object]] = [
     lambda m: m["tensors"][0]["base"].update(dtype="PICKLE"),
     lambda m: m["tensors"][0]["records"].update(coordinate="../../escape"),
     lambda m: m["tensors"][0]["base"].update(name="another.weight"),
+    lambda m: m["tensors"][0]["base"].update(module="half a pair \ud800"),
     lambda m: m["hashes"].popitem(),
     lambda m: m["hashes"].update({"0" * 64: ["0" * 64, 1]}),
     lambda m: m["base"].update(nbytes=float("inf")),

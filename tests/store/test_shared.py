@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlviz import api
-from rlviz.errors import InvalidInput
+from rlviz.errors import InvalidInput, Offline
 from rlviz.result import PairResult, load
 from rlviz.store import Store
 from tests.checkpoints import tiny_pair
@@ -202,12 +202,18 @@ def test_folders_of_this_host_are_not_uploaded(far, hosts, tmp_path: Path):
         ("s3://key:secret@bucket/x", "pip install s3fs"),
         ("gs://bucket/x", "pip install gcsfs"),
         ("nowhere://bucket/x", "fsspec"),
+        ("reference://key:secret@bucket/x", "fsspec"),
     ],
 )
 def test_a_url_that_cannot_be_opened_says_what_to_do(url: str, match: str):
     with pytest.raises(InvalidInput, match=match) as caught:
         Store(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_driver_that_connects_at_once_and_cannot_names_the_store():
+    with pytest.raises(Offline, match=r"ftp://127\.0\.0\.1:1/x: the shared store cannot be opened"):
+        Store("ftp://me:secret@127.0.0.1:1/x")
 
 
 def test_store_from_the_environment_may_be_a_url(far, monkeypatch, tmp_path: Path):

@@ -120,9 +120,7 @@ def test_cells_fade_as_intervals_widen(previews: list[Preview]) -> None:
     q_row = np.flatnonzero(~np.isnan(veil.z[:, 0]))[0]
     assert veil.z[q_row, 0] == pytest.approx(fade(previews[0].cells["q_proj", 0].sparsity(Lens.BF16)))
     assert veil.z[q_row, 1] > veil.z[q_row, 0]  # layer 1 was built twice as uncertain
-    assert [t.name for t in figure.data if t.showlegend and "interval" in t.name] == [
-        "fainter: wider 95 % interval, faintest from ± 20 points"
-    ]
+    assert [t.name for t in figure.data if t.showlegend and "interval" in t.name] == ["fainter: wider interval"]
 
 
 def test_the_map_has_the_scale_and_rows_of_the_exact_one(previews: list[Preview]) -> None:
