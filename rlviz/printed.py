@@ -69,7 +69,7 @@ def plan_text(planned: Plan) -> str:
         f"up to {size_text(about['memory_bytes'])} of memory",
     ]
     if planned.remote:
-        lines.append(f"  reading: about {time_text(planned.reading_seconds())}")
+        lines.append(f"  reading: about {time_text(planned.reading_seconds)}")
     for name, probe in about["probes"].items():
         lines.append(
             f"  {name}: {probe['pending']} of {probe['steps']} tensors to do, about {time_text(probe['seconds'])}"

@@ -12,7 +12,8 @@ import pytest
 import rlviz
 from rlviz.errors import InvalidInput, NotFound
 from rlviz.store import Store
-from tests.checkpoints import tiny_pair
+from tests.checkpoints import tiny_base, tiny_pair, tuned_from, write_checkpoint
+from tests.fakehub import FakeHub
 
 
 def test_paths_are_folders_and_several_tuned_models_give_a_list(tmp_path):
@@ -62,3 +63,21 @@ def test_import_is_light():
     code = f"import sys, rlviz, rlviz.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_preview_warms_the_plan_of_the_exact_run(tmp_path, monkeypatch):
+    base = tiny_base(layers=8, width=128)
+    write_checkpoint(tmp_path / "base", base)
+    write_checkpoint(tmp_path / "tuned", tuned_from(base))
+    with FakeHub(latency_s=0.03) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        for name in ("base", "tuned"):
+            hub.add_repo(f"acme/{name}", tmp_path / name)
+        store = tmp_path / "store"
+        cold = rlviz.plan("acme/base", "acme/tuned", store=store)
+        found = rlviz.preview("acme/base", "acme/tuned", store=store)
+        warm = rlviz.plan("acme/base", "acme/tuned", store=store)
+    assert cold.speed is None
+    assert found.speed is not None
+    assert warm.speed == found.speed
+    assert warm.reading_seconds != cold.reading_seconds

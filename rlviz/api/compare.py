@@ -11,7 +11,7 @@ from typing import overload
 
 from rlviz import engine
 from rlviz.access import OWNER, Visitor
-from rlviz.api.kept import keep_overview, open_store, with_ancestor_notice
+from rlviz.api.kept import keep_overview, kept_preview, open_store, with_ancestor_notice
 from rlviz.engine import Plan, Request
 from rlviz.engine.bulletin import Report
 from rlviz.engine.memory import CancelCheck
@@ -21,6 +21,7 @@ from rlviz.errors import InvalidInput
 from rlviz.opening import Model, identity, opened
 from rlviz.probes import PROBE_NAMES
 from rlviz.result import PairResult, load
+from rlviz.sampling.budget import DEFAULT, preview_key
 from rlviz.sources import ModelRef, Pairing, pair
 from rlviz.store import Store
 from rlviz.types import Notice
@@ -67,7 +68,7 @@ def plan(
     InvalidInput, NotFound, Gated, Offline, UnsupportedCheckpoint, NothingComparable
     """
     with opened(base, visitor) as base_side, opened(tuned, visitor) as tuned_side:
-        return engine.plan(pair(base_side, tuned_side), open_store(store), wanted or request())
+        return _planned(pair(base_side, tuned_side), open_store(store), wanted or request())
 
 
 @overload
@@ -159,7 +160,7 @@ def compare_pairing(
     pairing: Pairing, store: Store, wanted: Request, report: Report = silent, cancel: Event | None = None
 ) -> PairResult:
     """The same for checkpoints that are open already."""
-    planned = engine.plan(pairing, store, wanted)
+    planned = _planned(pairing, store, wanted)
     check = CancelCheck(planned.pairing.tuned.identity.ref, cancel or Event())
     for _ in range(ATTEMPTS):
         engine.run(planned, store, report, cancel)
@@ -185,6 +186,12 @@ def _landed(result: PairResult, store: Store) -> PairResult:
         return result
     notice = Notice("not_shared", f"{trouble} This result is kept on this machine and is uploaded at the next try.")
     return replace(result, notices=(*result.notices, notice))
+
+
+def _planned(pairing: Pairing, store: Store, wanted: Request) -> Plan:
+    """The plan, its times warmed by what a preview of the same pair measured."""
+    known = kept_preview(store, preview_key(pairing.base.identity, pairing.tuned.identity, DEFAULT))
+    return replace(engine.plan(pairing, store, wanted), speed=known.speed if known else None)
 
 
 def locate(base: Model, tuned: Model, wanted: Request, visitor: Visitor = OWNER) -> str:

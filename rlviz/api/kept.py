@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rlviz.errors import InvalidInput, NotFound, UnsupportedCheckpoint
+from rlviz.errors import InvalidInput, NotFound, RlvizError, UnsupportedCheckpoint
 from rlviz.result import PairResult, load
+from rlviz.sampling import Preview
 from rlviz.sources.sanity import ancestor_notice
 from rlviz.store import Store
 
@@ -66,6 +67,19 @@ def with_ancestor_notice(result: PairResult) -> PairResult:
     relative = result.pooled("relative_update_norm", where=lambda m: m.match.is_matrix)
     notice = ancestor_notice(relative)
     return replace(result, notices=(*result.notices, notice)) if notice else result
+
+
+def kept_preview(store: Store, key: str) -> Preview | None:
+    """The complete preview the store holds; None where there is none that can be read."""
+    content = store.read_json(key, "preview")
+    if content is None or not content.get("summary", {}).get("complete"):
+        return None
+    store.touch(key)
+    try:
+        found = Preview.from_dict(content)
+    except (RlvizError, KeyError, TypeError, ValueError):  # of another version, or damaged: it is made again
+        return None
+    return None if found.stopped == "asked" else found
 
 
 def open_store(store: Store | Path | str | None) -> Store:

@@ -11,9 +11,8 @@ from threading import Event
 from typing import TypeVar
 
 from rlviz.access import OWNER, Visitor, hosted
-from rlviz.api.kept import open_store
+from rlviz.api.kept import kept_preview, open_store
 from rlviz.engine.plan import is_remote
-from rlviz.errors import RlvizError
 from rlviz.opening import Model, identity, opened
 from rlviz.sampling import Preview
 from rlviz.sampling.budget import asked, preview_key
@@ -69,7 +68,7 @@ def preview(
     started, cancel = time.perf_counter(), cancel or Event()
     wanted, kept = asked(budget, seed, target), open_store(store)
     key = preview_key(*_both(lambda model: identity(model, visitor), base, tuned), wanted)
-    before = _kept_preview(kept, key)
+    before = kept_preview(kept, key)
     if before and (not hosted() or before.base.access == before.tuned.access == "public"):
         return before
     with ExitStack() as stack:
@@ -104,19 +103,6 @@ def locate_preview(
 ) -> str:
     """The key under which the store keeps (or would keep) this preview; costs what `locate` costs."""
     return preview_key(*_both(lambda model: identity(model, visitor), base, tuned), asked(budget, seed, target))
-
-
-def _kept_preview(store: Store, key: str) -> Preview | None:
-    """The complete preview the store holds; None where there is none that can be read."""
-    content = store.read_json(key, "preview")
-    if content is None or not content.get("summary", {}).get("complete"):
-        return None
-    store.touch(key)
-    try:
-        found = Preview.from_dict(content)
-    except (RlvizError, KeyError, TypeError, ValueError):  # of another version, or damaged: it is made again
-        return None
-    return None if found.stopped == "asked" else found
 
 
 def _both(ask: Callable[[Model], T], base: Model, tuned: Model) -> tuple[T, T]:

@@ -22,7 +22,9 @@ INTERVAL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands. `eta_s` is None until something has been measured; `state` is one short phrase.
+    """Where a run stands; `state` is one short phrase.
+
+    `eta_s` is what the plan expects until something has been measured, and None while the run waits.
 
     `elsewhere` says that the figures are those of another process's run of the same pair, which this one waits for.
     """

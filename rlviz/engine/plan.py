@@ -67,7 +67,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The ordered steps of one pair and what they will take."""
+    """The ordered steps of one pair and what they will take.
+
+    `speed` is what a preview of the pair measured of the way to its files; an assumption stands in for it.
+    """
 
     key: str
     pairing: Pairing
@@ -75,6 +78,7 @@ class Plan:
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...]
     remote: bool
+    speed: LinkSpeed | None = None
 
     @property
     def pending(self) -> tuple[Step, ...]:
@@ -87,21 +91,19 @@ class Plan:
             return sum(compared_bytes(match) for match in {s.match.name: s.match for s in self.pending}.values())
         return sum(step.nbytes for step in self.pending)
 
-    def seconds(self, probe: str | None = None, speed: LinkSpeed | None = None) -> float:
-        """Estimated wall seconds of computing (one probe or all) plus, for all, of reading.
-
-        `speed` is what a preview of the pair measured of the way to its files; an assumption stands in for it.
-        """
+    def seconds(self, probe: str | None = None) -> float:
+        """Estimated wall seconds of computing (one probe or all) plus, for all, of reading."""
         steps = [s for s in self.pending if probe in (None, s.probe.name)]
         if not steps:
             return 0.0
         compute = max(sum(s.cost.seconds for s in steps) / self.request.workers, *(s.cost.seconds for s in steps))
-        return compute if probe is not None else compute + self.reading_seconds(speed)
+        return compute if probe is not None else compute + self.reading_seconds
 
-    def reading_seconds(self, speed: LinkSpeed | None = None) -> float:
+    @property
+    def reading_seconds(self) -> float:
         """The part of `seconds` that is reading."""
-        if speed and self.remote:
-            return speed.seconds(self.bytes_to_read, self.bytes_to_read / READ_BYTES)
+        if self.speed and self.remote:
+            return self.speed.seconds(self.bytes_to_read, self.bytes_to_read / READ_BYTES)
         return self.bytes_to_read / ASSUMED_BYTES_PER_S["remote" if self.remote else "local"]
 
     @property

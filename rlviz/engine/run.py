@@ -86,6 +86,7 @@ class _Run:
         self.lock = Lock()
         self.skipped = list(plan.skipped)
         self.cost_done = 0.0
+        self.expected_s = plan.seconds()
         self.done = 0
         self.last = ""
         self.reported = 0.0
@@ -147,7 +148,7 @@ class _Run:
         self.reported = now
         elapsed = now - self.clock
         share = self._share_done()
-        left = elapsed * (1 / share - 1) if share else None
+        left = elapsed * (1 / share - 1) if share else max(self.expected_s - elapsed, 0.0)
         steps = len(self.plan.steps)
         landed = steps - len(self.plan.pending)
         self.report(

@@ -31,6 +31,10 @@ class Asked:
     target: float
 
 
+DEFAULT = Asked(DEFAULT_BYTES, seed=0, target=0.005)
+"""What the page and the command line ask for unless told otherwise."""
+
+
 def asked(budget: int | str, seed: int, target: float) -> Asked:
     """Check the options of a preview.
 

@@ -59,16 +59,15 @@ def _plan_or_sentence(pair: Pair) -> Plan | None:
 def _render_plan(pair: Pair, plan: Plan) -> None:
     matched, skipped = plan.pairing.matched, plan.skipped
     tuned = escaped(plan.pairing.tuned.identity.label)
-    speed = pair.preview.speed if pair.preview else None
     dtypes = Counter(f"{m.base.dtype} / {m.tuned.dtype}" for m in matched)
-    reading = {"reading": plan.reading_seconds(speed)} if plan.remote else {}
+    reading = {"reading": plan.reading_seconds} if plan.remote else {}
     parts = reading | {name: plan.seconds(name) for name in plan.request.probes}
     costs = " · ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f"**Plan** {tuned}: {len(matched)} of {plan.total_tensors} tensors match "
             f"({', '.join(dtypes)}) · {file_size(plan.bytes_to_read)} to read · about "
-            f"{duration(plan.seconds(speed=speed))} ({costs}) · up to {file_size(plan.memory_bytes)} of memory",
+            f"{duration(plan.seconds())} ({costs}) · up to {file_size(plan.memory_bytes)} of memory",
             width="content",
         )
         with st.popover(f"{len(matched)} tensors, {len(skipped)} skipped", type="tertiary"):

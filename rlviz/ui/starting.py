@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -30,7 +31,8 @@ def planned(pair: Pair) -> Plan:
     who = visitor()
     # A plan names tensors: it goes as soon as access does.
     standing = (digest(who.token), shelf().may_ask(pair.base, pair.tuned))
-    return _planned(pair.base, pair.tuned, request(), who, (*standing, pair.key))
+    plan = _planned(pair.base, pair.tuned, request(), who, (*standing, pair.key))
+    return replace(plan, speed=pair.preview.speed) if pair.preview else plan  # newer than the plan, which is kept
 
 
 @st.cache_resource(ttl=_PLAN_TTL_S, max_entries=32, show_spinner="Reading headers …")
@@ -84,7 +86,6 @@ def refusals() -> list[str]:
 
 
 def _exact(pair: Pair, plan: Plan) -> Work:
-    speed = pair.preview.speed if pair.preview else None
     base, tuned = (_reference(i) for i in _identities(plan))
     return Work(
         pair.key,
@@ -93,7 +94,7 @@ def _exact(pair: Pair, plan: Plan) -> Work:
         budget_minutes=BUDGETS_MIN.get(choice("budget")),
         nbytes=plan.bytes_to_read,
         model_bytes=max(i.nbytes for i in _identities(plan)),
-        expected_s=plan.seconds(speed=speed),
+        expected_s=plan.seconds(),
         needs_token=_needs_token(plan),
     )
 
