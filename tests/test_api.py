@@ -66,10 +66,10 @@ def test_import_is_light():
 
 
 def test_a_preview_warms_the_plan_of_the_exact_run(tmp_path, monkeypatch):
-    base = tiny_base(layers=8, width=128)
+    base = tiny_base(layers=4, width=384)
     write_checkpoint(tmp_path / "base", base)
     write_checkpoint(tmp_path / "tuned", tuned_from(base))
-    with FakeHub(latency_s=0.03) as hub:
+    with FakeHub(latency_s=0.02, bytes_per_s=20e6) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         for name in ("base", "tuned"):
             hub.add_repo(f"acme/{name}", tmp_path / name)

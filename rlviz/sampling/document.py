@@ -62,7 +62,7 @@ def to_dict(preview: Preview) -> dict[str, Any]:
         ],
         "skipped": [asdict(s) for s in preview.skipped],
         "notices": [asdict(n) for n in preview.notices],
-        "speed": _speed(preview.speed),
+        "speed": asdict(preview.speed) if preview.speed else None,
         "rlviz": preview.rlviz,
     }
 
@@ -151,14 +151,5 @@ def _meta(entry: Json) -> TensorMeta:
     return TensorMeta(shape=tuple(fields.pop("shape")), **fields)
 
 
-def _speed(speed: LinkSpeed | None) -> dict[str, Any] | None:
-    if speed is None:
-        return None
-    return {**asdict(speed), "bytes_per_s": speed.bytes_per_s if isfinite(speed.bytes_per_s) else None}
-
-
 def _read_speed(entry: Json | None) -> LinkSpeed | None:
-    if entry is None:
-        return None
-    rate = inf if entry["bytes_per_s"] is None else entry["bytes_per_s"]
-    return LinkSpeed(entry["latency_s"], rate, entry["connections"])
+    return None if entry is None else LinkSpeed(**entry)

@@ -215,17 +215,20 @@ def _scale(draws: Sequence[Draw], codes: Codes) -> None:
         draw.sample.amax = draw.sample.amax or found.get(id(draw.sample), 0.0)
 
 
-def fitted_speed(timings: Sequence[tuple[int, float]], connections: int) -> LinkSpeed | None:
+def fitted_speed(timings: Sequence[tuple[int, float]], assumed: LinkSpeed, connections: int) -> LinkSpeed | None:
     """Latency and speed from ``(bytes, seconds)`` of requests, by least squares; None where there are too few.
 
-    Requests of nearly one size do not tell the two apart: their speed is then taken as unlimited, and bytes as free.
+    Small requests of much the same size hardly tell the two apart: where the slope is less than twice its standard
+    error, the speed is the assumed one, and the rest of the time is latency.
     """
     if len(timings) < 8:
         return None
     nbytes, seconds = np.array(timings, float).T
     spread = nbytes - nbytes.mean()
-    slope = float(spread @ seconds / (spread @ spread)) if spread.any() else 0.0
-    if slope <= 0:
-        return LinkSpeed(float(seconds.mean()), float("inf"), connections)
-    latency = float(seconds.mean() - slope * nbytes.mean())
-    return LinkSpeed(max(latency, 0.0), 1 / slope, connections)
+    squares = float(spread @ spread)
+    slope = float(spread @ seconds) / squares if squares else 0.0
+    left = seconds - seconds.mean() - slope * spread
+    error = float(np.sqrt(left @ left / (len(timings) - 2) / squares)) if squares else 0.0
+    if slope <= 2 * error:
+        slope = 1 / assumed.bytes_per_s
+    return LinkSpeed(max(float(seconds.mean() - slope * nbytes.mean()), 0.0), 1 / slope, connections)

@@ -169,7 +169,7 @@ class Rounds:
         )
 
     def _speed(self) -> LinkSpeed | None:
-        return fitted_speed(self.traffic.timings, connection_ceiling()) if self.remote else None
+        return fitted_speed(self.traffic.timings, REMOTE, connection_ceiling()) if self.remote else None
 
     @property
     def everything_read(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import rlviz
+from rlviz.sampling.design import REMOTE
 from rlviz.sampling.reading import fitted_speed
 from rlviz.types import Lens
 from tests.checkpoints import tiny_pair
@@ -58,11 +59,12 @@ def test_a_small_pair_over_the_hub_is_the_pair_on_disk(tmp_path, monkeypatch, bu
 
 def test_latency_and_speed_are_recovered_from_timings():
     timings = [(n, 0.06 + n / 4e7) for n in range(10_000, 200_000, 10_000)]
-    speed = fitted_speed(timings, 16)
+    speed = fitted_speed(timings, REMOTE, 16)
     assert speed is not None
     assert speed.latency_s == pytest.approx(0.06)
     assert speed.bytes_per_s == pytest.approx(4e7)
-    assert fitted_speed(timings[:3], 16) is None
-    alike = fitted_speed([(5000, 0.06)] * 20, 16)
+    assert fitted_speed(timings[:3], REMOTE, 16) is None
+    alike = fitted_speed([(5000, 0.06)] * 20, REMOTE, 16)
     assert alike is not None
-    assert alike.latency_s == pytest.approx(0.06)
+    assert alike.bytes_per_s == REMOTE.bytes_per_s  # sizes alike: the speed is assumed, the rest is latency
+    assert alike.latency_s == pytest.approx(0.06 - 5000 / REMOTE.bytes_per_s)
