@@ -15,7 +15,8 @@ from rlviz.api.kept import keep_overview, kept_preview, open_store, with_ancesto
 from rlviz.engine import Plan, Request
 from rlviz.engine.bulletin import Report
 from rlviz.engine.memory import CancelCheck
-from rlviz.engine.plan import MIB, default_memory_bytes, default_workers, result_key
+from rlviz.engine.plan import result_key
+from rlviz.engine.request import MIB, default_memory_bytes, default_workers
 from rlviz.engine.run import silent
 from rlviz.errors import InvalidInput
 from rlviz.opening import Model, identity, opened

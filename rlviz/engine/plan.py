@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from rlviz.dtypes import ELEMENT_TYPES
+from rlviz.engine.request import MIB, Request
 from rlviz.errors import InvalidInput, NothingComparable
 from rlviz.probes import PROBE_NAMES, Probe, probe_called
 from rlviz.probes.base import Cost, ProbeParams
@@ -20,31 +20,9 @@ from rlviz.store.fields import NOT_MEASURABLE
 from rlviz.store.load import BASE_PART
 from rlviz.types import LinkSpeed, ModelIdentity, Notice, Record, Skipped, TensorMatch, TensorMeta
 
-MIB = 1 << 20
-# What a hosted CPU with a home connection reaches; replaced by the measured rate as soon as a run has one.
 READ_BYTES = 8 * MIB  # of one request over the network
+# What a hosted CPU with a home connection reaches; replaced by the measured rate as soon as a run has one.
 ASSUMED_BYTES_PER_S = {"remote": 40e6, "local": 1.5e9}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a pair, apart from the pair itself.
-
-    Attributes
-    ----------
-    probes : names in `PROBE_NAMES`
-    tensors : glob over tensor names
-    budget_s : seconds of wall time the spectra may take, None for no limit
-    memory_bytes : cap over everything that is in flight at once
-    workers : tensors probed at the same time, one BLAS thread each
-    """
-
-    probes: tuple[str, ...] = PROBE_NAMES
-    tensors: str = "*"
-    budget_s: float | None = None
-    memory_bytes: int = 2048 * MIB
-    workers: int = 2
-    k_max: int = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,25 +155,6 @@ def compared_bytes(match: TensorMatch) -> int:
     """Bytes of both sides of the compared rows."""
     width = sum(ELEMENT_TYPES[meta.dtype].itemsize for meta in (match.base, match.tuned))
     return match.n * width
-
-
-def default_workers() -> int:
-    """`RLVIZ_WORKERS`, or one per usable core."""
-    if text := os.environ.get("RLVIZ_WORKERS"):
-        return positive_int("RLVIZ_WORKERS", text)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_memory_bytes() -> int:
-    """`RLVIZ_MEMORY_MB` (default 2048) in bytes."""
-    return positive_int("RLVIZ_MEMORY_MB", os.environ.get("RLVIZ_MEMORY_MB", "2048")) * MIB
-
-
-def positive_int(name: str, text: str) -> int:
-    """The number in an environment variable or option, or an `InvalidInput` that names it."""
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise InvalidInput(f"{name}={text}", "is not a positive whole number", f"Set {name} to 1 or more.")
-    return int(text)
 
 
 def _params(probe: Probe, request: Request, **changed: Any) -> ProbeParams:

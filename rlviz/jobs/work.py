@@ -9,7 +9,7 @@ from typing import Literal
 
 from rlviz.access import hosted
 from rlviz.engine import Progress
-from rlviz.engine.plan import positive_int
+from rlviz.engine.request import positive_int
 from rlviz.errors import RlvizError
 from rlviz.probes import PROBE_NAMES
 

@@ -52,7 +52,7 @@ def render_frame(page: str) -> None:
     them stands in containers of its own.
     """
     render_sign_in()
-    wrong, inputs, above = st.container(), st.container(), st.container()
+    wrong, inputs, notes, above = st.container(), st.container(), st.container(), st.container()
     pairs = look_up()
     shown = [p.shown for p in pairs if p.shown is not None]
     estimates = [p.preview for p in pairs if p.preview is not None and p.shown is None]
@@ -66,8 +66,9 @@ def render_frame(page: str) -> None:
             if not shown:
                 st.markdown(INTRODUCTION)
         render_inputs()
-    with above:
+    with notes:
         render_link_notes(pairs)
+    with above:
         if needed:
             _render_state(shown, pairs)
     if shown:
@@ -91,22 +92,29 @@ def _render_part(what: str, tuned: Sequence[ModelIdentity]) -> None:
 
 
 def _render_state(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
-    """What is compared, and for pairs that are not complete their progress or their plan."""
-    if not all(models()):
-        st.info("Choose a base and a tuned model above, or start with the demo.")
-    if shown:
-        _render_bar(shown, pairs)
+    """What is compared, and for pairs that are not complete their progress or their plan, each in its own place.
+
+    Without places, what a run of the page draws further up or down than the last stands there twice for a moment.
+    """
+    bar, progress, plans = st.container(), st.container(), st.container()
+    with bar:
+        if not all(models()):
+            st.info("Choose a base and a tuned model above, or start with the demo.")
+        if shown:
+            _render_bar(shown, pairs)
     waiting = [p for p in pairs if not p.complete]
     if waiting and st.session_state.pop(RUN_AT_ONCE, False):
         start(waiting)
         st.rerun()
     if start_new_previews([p for p in waiting if not p.under_way]):
         st.rerun()
-    render_progress(waiting)
+    with progress:
+        render_progress(waiting)
     idle = [p for p in waiting if not p.under_way]
-    if idle:
-        render_failures(idle)
-        render_plans(idle)
+    with plans:
+        if idle:
+            render_failures(idle)
+            render_plans(idle)
 
 
 def _render_bar(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:

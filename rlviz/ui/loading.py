@@ -12,7 +12,7 @@ import streamlit as st
 
 from rlviz import api
 from rlviz.access import Visitor, digest, hosted
-from rlviz.engine.plan import Request
+from rlviz.engine import Request
 from rlviz.errors import RlvizError
 from rlviz.jobs import Jobs, JobStatus
 from rlviz.result import PairResult, load

@@ -9,8 +9,7 @@ import streamlit as st
 
 from rlviz import api
 from rlviz.access import Visitor, digest, token_for
-from rlviz.engine import Plan
-from rlviz.engine.plan import Request
+from rlviz.engine import Plan, Request
 from rlviz.errors import RlvizError
 from rlviz.jobs import Work
 from rlviz.sampling.budget import DEFAULT_BYTES
