@@ -191,8 +191,11 @@ def _landed(result: PairResult, store: Store) -> PairResult:
 
 def _planned(pairing: Pairing, store: Store, wanted: Request) -> Plan:
     """The plan, its times warmed by what a preview of the same pair measured."""
+    planned = engine.plan(pairing, store, wanted)
+    if not (planned.remote and planned.pending):
+        return planned  # nothing is read over a network: a shared store is not asked for the preview
     known = kept_preview(store, preview_key(pairing.base.identity, pairing.tuned.identity, DEFAULT))
-    return replace(engine.plan(pairing, store, wanted), speed=known.speed if known else None)
+    return replace(planned, speed=known.speed) if known else planned
 
 
 def locate(base: Model, tuned: Model, wanted: Request, visitor: Visitor = OWNER) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 _LEFT_BEHIND_S = 24 * 3600
+_ATTEMPTS = 20  # each loses only to another eviction of the same folder
 
 
 @contextmanager
@@ -35,12 +36,14 @@ def temporary_beside(target: Path) -> Generator[Path]:
 
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees half of it; the folder is made where it is missing."""
-    try:
-        with temporary_beside(target) as temporary:
-            temporary.write_bytes(content)
-    except FileNotFoundError:  # another process evicted the folder in between
-        with temporary_beside(target) as temporary:
-            temporary.write_bytes(content)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with temporary_beside(target) as temporary:
+                temporary.write_bytes(content)
+            return
+        except FileNotFoundError:  # another process evicted the folder in between
+            if attempt == _ATTEMPTS - 1:
+                raise
 
 
 @contextmanager
