@@ -1,6 +1,6 @@
 """`make bench`: rlviz against the plain loops it must beat, in one run, ratios written into the README.
 
-    python -m bench [--size 0.5b] [--repeats 3] [--dir DIR] [--no-readme] [--only coordinate|full|throughput]
+    python -m bench [--size 0.5b] [--repeats 3] [--dir DIR] [--no-readme] [--only coordinate|full|network]
 
 Every figure is a whole process, started in turn with its opponent (A B A B …), so that both meet the same machine;
 the median of the ratios is reported. Nothing else should run meanwhile.
@@ -26,7 +26,7 @@ from statistics import median
 
 import psutil
 
-from bench import throughput
+from bench import preview_hub, throughput
 from bench.readme import write_section
 
 HERE = Path(__file__).parent
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--size", default="0.5b")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dir", type=Path, help="where the pair is (or will be) written, default a temporary folder")
-    parser.add_argument("--only", choices=("coordinate", "full", "throughput"))
+    parser.add_argument("--only", choices=("coordinate", "full", "network"))
     parser.add_argument("--no-readme", action="store_true")
     args = parser.parse_args()
     folder = args.dir or Path(tempfile.mkdtemp(prefix="rlviz-pair-"))
@@ -170,8 +170,14 @@ def main() -> None:
         if not (folder / "truth.json").exists():
             command = [sys.executable, str(HERE / "make_pair.py"), str(folder), "--size", args.size, "--runs", "rl,sft"]
             subprocess.run(command, check=True)
-        rows = throughput.rows(folder, args.repeats) if args.only in {None, "throughput"} else []
-        rows += bench_coordinate(folder, args.repeats) if args.only in {None, "coordinate"} else []
+        if args.only in {None, "network"}:
+            network = [*throughput.rows(folder, args.repeats), preview_hub.row()]
+            print(*network, sep="\n", flush=True)
+            if not args.no_readme:
+                write_section("network", report(network, args.size, args.repeats))
+        if args.only == "network":
+            return
+        rows = bench_coordinate(folder, args.repeats) if args.only in {None, "coordinate"} else []
         rows += bench_full(folder, args.repeats) if args.only in {None, "full"} else []
         if not args.no_readme:
             write_section("bench", report(rows, args.size, args.repeats))

@@ -286,7 +286,7 @@ def test_a_compressed_answer_is_refused(hub: FakeHub) -> None:
         Fault(status=418, times=1),
     ],
     ids=lambda fault: ", ".join(
-        f"{n}={getattr(fault, n)}" for n in fault.__slots__ if n != "then" and getattr(fault, n)
+        f"{name}={getattr(fault, name)}" for name in fault.__slots__ if name != "then" and getattr(fault, name)
     ),
 )
 @pytest.mark.parametrize("where", ["one part", "any part"])
