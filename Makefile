@@ -19,7 +19,7 @@ serve: $(VENV)/app warm
 
 test: $(VENV)/dev warm
 	@sh tests/install_chromium.sh
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

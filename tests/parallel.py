@@ -5,15 +5,19 @@ Two browsers at once on two cores wait for each other, and a module's fixtures a
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-_BROWSER = Path(__file__).parent / "browser"
+
+class _ByFile(LoadScopeScheduling):
+    """Files stay whole; those of the browser stay together. (xdist's own groups by mark need an older pytest.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return "browser" if path.startswith("tests/browser/") else path
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers read the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        group = "browser" if item.path.is_relative_to(_BROWSER) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)  # without xdist, as under `-p no:xdist`, there is nothing to share
+def pytest_xdist_make_scheduler(config, log):
+    """The scheduler that xdist takes instead of its own."""
+    return _ByFile(config, log)

@@ -108,7 +108,7 @@ def app(hub, tmp_path_factory) -> Iterator[App]:
 def browser():
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=60_000)  # the first run of a machine may still be compiling elsewhere
+    expect.set_options(timeout=120_000)  # the first run of a machine may still be compiling elsewhere
     executable = shutil.which("chromium")
     assert executable, "chromium is missing: run `make test`, which installs it, or install it yourself"
     with sync_playwright() as playwright:
@@ -126,7 +126,7 @@ def new_page(browser):
         context = browser.new_context(color_scheme=colour_scheme, viewport={"width": 1440, "height": 1000})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         page.on("request", lambda r: None if r.url.startswith(LOCAL) else outside.append(r.url))
         return page
 
