@@ -112,21 +112,36 @@ class Folder:
     # Jobs
 
     def read(self, key: str) -> Entry | None:
-        """One job; None where there is none, or its file makes no sense (it is then removed)."""
+        """One job; None where there is none, or its file makes no sense (see `sweep`)."""
+        found = self._parsed(key)
+        return found if isinstance(found, Entry) else None
+
+    def entries(self) -> list[Entry]:
+        """Every job, first asked first."""
+        found = (self.read(key) for key in self.keys())
+        return sorted((e for e in found if e), key=lambda e: (e.asked_s, e.key))
+
+    def keys(self) -> set[str]:
+        """Names of all job files, those that make no sense included."""
+        return {path.stem for path in self.path.glob("*.json")}
+
+    def sweep(self) -> None:
+        """Remove files that make no sense; called inside `transaction`, or it might be a new one that goes."""
+        for key in self.keys():
+            error = self._parsed(key)
+            if isinstance(error, Exception):
+                said = f"{type(error).__name__}: {error}"
+                _log.warning("job file %s.json makes no sense (%s) and is removed", key, said)
+                (self.path / f"{key}.json").unlink(missing_ok=True)
+
+    def _parsed(self, key: str) -> Entry | Exception | None:
         path = self.path / f"{key}.json"
         if not path.exists():
             return None
         try:
             return _entry(read_object(path) or {}, key)
         except (KeyError, TypeError, ValueError) as error:
-            _log.warning("job file %s makes no sense (%s: %s) and is removed", path.name, type(error).__name__, error)
-            path.unlink(missing_ok=True)
-            return None
-
-    def entries(self) -> list[Entry]:
-        """Every job, first asked first."""
-        found = (self.read(path.stem) for path in self.path.glob("*.json"))
-        return sorted((e for e in found if e), key=lambda e: (e.asked_s, e.key))
+            return error
 
     def write(self, entry: Entry) -> None:
         """Keep one job; called inside `transaction`."""

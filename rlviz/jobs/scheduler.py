@@ -88,8 +88,10 @@ class Scheduler:
         for entry in entries:
             if entry.stop and (runner := self.runner(entry.key)):
                 runner.stop()
-        if self._without_job(entries) or any(e.state in UNDER_WAY or _is_old(e) for e in entries):
+        nonsense = self._folder.keys() - {e.key for e in entries}
+        if nonsense or self._without_job(entries) or any(e.state in UNDER_WAY or _is_old(e) for e in entries):
             with self._folder.transaction():
+                self._folder.sweep()
                 kept = [e for e in self._folder.entries() if not self._forgotten(e)]
                 for key in self._without_job(kept):
                     self._forget(key)

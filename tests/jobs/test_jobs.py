@@ -344,6 +344,20 @@ def test_a_job_file_that_makes_no_sense_is_removed(store, garbage, caplog):
     assert "k.json" in caplog.text
 
 
+def test_looking_never_removes_a_job_file(store):
+    # Between reading nonsense and removing it, somebody may have written a job there.
+    kept = folder.Folder(store.root)
+    kept.path.mkdir(parents=True)
+    path = kept.path / "k.json"
+    path.write_bytes(b"{}")
+    assert kept.read("k") is None
+    assert kept.entries() == []
+    assert path.exists()
+    with kept.transaction():
+        kept.sweep()
+    assert not path.exists()
+
+
 def test_a_job_file_of_a_field_too_many_is_removed(idle, store):
     idle.ask(named("k"))
     path = store.root / "jobs" / "k.json"
