@@ -180,12 +180,13 @@ class Measured:
 class MetricParams:
     """What a reader may turn without a weight being read again.
 
-    `k` is the subspace rank (clamped per matrix to r - 1), `eta` and `tau` are the relative and absolute
-    tolerances of `n_changed_rel` and `n_changed_abs`.
+    `k` is the subspace rank (clamped per matrix to r - 1), `alpha` the share of entries that a mask holds, `eta` and
+    `tau` are the relative and absolute tolerances of `n_changed_rel` and `n_changed_abs`.
     """
 
     lens: Lens = Lens.BF16
     k: int = 64
+    alpha: float = 0.3
     eta: float = 1e-3
     tau: float = 1e-5
 
@@ -202,6 +203,7 @@ class Provenance:
     workers: int
     machine: str
     probes: Mapping[str, int] = field(default_factory=dict[str, int])
+    device: str = "cpu"  # where decompositions ran, see `RLVIZ_DEVICE`
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlviz.metrics.base import Metric
+from rlviz.metrics.base import Metric, Value
 from rlviz.metrics.coordinate import PNT, PROBE, float_fields, record_fields
+from rlviz.metrics.precision_null import PROBE as MASKS
 from rlviz.types import Measured, MetricParams
 
 
@@ -57,7 +57,7 @@ def profile(measured: Measured, part: str) -> tuple[NDArray[np.int64], NDArray[n
     return changed, across - lost if lost.size else np.full(changed.size, across)
 
 
-def _dispersion(part: str) -> Callable[[Measured, MetricParams], float]:
+def _dispersion(part: str) -> Value:
     def value(measured: Measured, _params: MetricParams) -> float:
         counted = profile(measured, part) if float_fields(measured) is not None else None
         return nan if counted is None else dispersion(*counted)
@@ -65,10 +65,20 @@ def _dispersion(part: str) -> Callable[[Measured, MetricParams], float]:
     return value
 
 
-_BERNOULLI = "1 for independent entries; isotropic noise plus rounding already gives {}"
+def _null(part: str) -> Value:
+    """What isotropic noise and rounding give at this density, where the masks probe measured it; NaN elsewhere."""
+
+    def chance(measured: Measured, _params: MetricParams) -> float:
+        record = measured.records.get(MASKS)
+        return nan if record is None else float(record.fields.get(f"dispersion_null_{part}", nan))
+
+    return chance
+
+
+_CHANCE = "isotropic noise plus rounding at the same density (needs the masks probe); 1 only for independent entries"
 _STRIPES = (
-    "Read it against the precision or shuffle null, not against 1: magnitudes differ between rows, and rounding "
-    "alone makes small weights flip together."
+    "Read it against its null, not against 1: magnitudes differ between rows, and rounding alone makes small weights "
+    "flip together. The null is an expectation, without its spread."
 )
 
 METRICS: tuple[Metric, ...] = (
@@ -82,8 +92,8 @@ METRICS: tuple[Metric, ...] = (
         probe=PROBE,
         scale="log",
         value=_dispersion("row"),
-        chance=lambda m, p: 1.0,
-        chance_text=_BERNOULLI.format("1.8 to 7.6"),
+        chance=_null("row"),
+        chance_text=_CHANCE,
         caveat=_STRIPES,
     ),
     Metric(
@@ -96,8 +106,8 @@ METRICS: tuple[Metric, ...] = (
         probe=PROBE,
         scale="log",
         value=_dispersion("column"),
-        chance=lambda m, p: 1.0,
-        chance_text=_BERNOULLI.format("1.1 to 7.6"),
+        chance=_null("column"),
+        chance_text=_CHANCE,
         caveat=_STRIPES,
     ),
 )

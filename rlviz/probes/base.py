@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,12 +110,14 @@ class Cost:
 class Probe(Protocol):
     """One way of reading a tensor pair. `version` rises whenever any field's value may change.
 
-    `keeps_base` says whether `run_base` returns anything; metrics see its fields merged with those of `run`.
+    `base_probe` names the probe whose `run_base` makes the base-only record that `run` starts from: itself, another
+    one with the same parameters (both then share the record), or None. Metrics see the fields of a probe's own base
+    record merged with those of `run`.
     """
 
     name: str
     version: int
-    keeps_base: bool
+    base_probe: str | None
 
     def defaults(self) -> ProbeParams:
         """Parameters and their defaults; they are part of the cache key."""
@@ -126,7 +128,7 @@ class Probe(Protocol):
         ...
 
     def cost(self, match: TensorMatch, params: ProbeParams) -> Cost:
-        """The price of `run`, including `run_base`."""
+        """The price of `run`, including `run_base` where that is the probe's own."""
         ...
 
     def run_base(self, pair: TensorPair, params: ProbeParams) -> Fields | None:
@@ -138,4 +140,13 @@ class Probe(Protocol):
 
     def run(self, pair: TensorPair, params: ProbeParams, base: Fields | None) -> Fields:
         """All other fields. `base` is what `run_base` returned (perhaps read back from the store)."""
+        ...
+
+
+@runtime_checkable
+class Tailored(Protocol):
+    """A probe that measures a sample: it decides by itself which matrices, out of all, get what."""
+
+    def tailored(self, matches: Iterable[TensorMatch], params: ProbeParams) -> Mapping[str, ProbeParams]:
+        """Parameters by tensor name; tensors without an entry are not measured, and not missed."""
         ...
