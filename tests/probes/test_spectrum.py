@@ -13,7 +13,7 @@ from rlviz.probes.base import NotMeasurable
 from rlviz.probes.spectrum import PROBE
 from rlviz.probes.spectrum.blocks import tall_weight
 from rlviz.probes.spectrum.decompose import Method, decompose
-from rlviz.probes.spectrum.lapack import leading_eigh
+from rlviz.probes.spectrum.lapack import SymmetricEigen
 from rlviz.probes.spectrum.probe import compare
 from rlviz.types import TensorMatch
 from tests.probes.spectrum_pairs import demo_pairs, dense, haar, measure, measure_pair, meta, pair_of, with_spectrum
@@ -83,8 +83,10 @@ def test_the_route_follows_the_conditioning():
     shape, methods = (90, 60), {}
     for smallest in (1e-3, 1e-6):
         pair = pair_of(with_spectrum(rng, shape, np.geomspace(1, smallest, 60)), np.zeros(shape))
-        methods[smallest] = decompose(tall_weight(pair, "base"), 10).method
-    assert methods == {1e-3: Method.GRAM, 1e-6: Method.DIRECT}
+        for k in (10, 60):  # a tail is squared again; vectors that belong to it need the direct route
+            methods[smallest, k] = decompose(tall_weight(pair, "base"), k).method
+    gram = dict.fromkeys([(1e-3, 10), (1e-3, 60), (1e-6, 10)], Method.GRAM)
+    assert methods == gram | {(1e-6, 60): Method.DIRECT}
 
 
 def test_both_sides_take_the_same_route():
@@ -92,7 +94,7 @@ def test_both_sides_take_the_same_route():
     left, right, true = haar(rng, 90, 60), haar(rng, 60, 60), np.geomspace(1, 1e-3, 60)
     near, far = (left * true) @ right.T, (left * np.append(true[:-1], 1e-5)) @ right.T
     for base, tuned in ((near, far), (far, near)):
-        fields = fields_of(measure(base, tuned, k_max=10))
+        fields = fields_of(measure(base, tuned, k_max=60))
         assert fields["method_base"] == fields["method_tuned"] == Method.DIRECT
         assert relative(fields["singular_values_base"], np.linalg.svd(base, compute_uv=False)) < 1e-9
         assert relative(fields["singular_values_tuned"], np.linalg.svd(tuned, compute_uv=False)) < 1e-9
@@ -242,12 +244,11 @@ def test_row_windows_do_not_matter(shape, smallest, entries):
     pair = pair_of(base, base + 1e-3 * rng.standard_normal(shape))
     params = {"k_max": 10, "method": "exact"}
     whole = fields_of(measure_pair(pair, k_max=10))
-    w0, w1 = (tall_weight(pair, side, entries, 0) for side in ("base", "tuned"))
-    assert w0.values is None
+    w0, w1 = (tall_weight(pair, side, entries) for side in ("base", "tuned"))
     pieces = compare(w0, w1, decompose(w0, 10), params)
     assert pieces.keys() == whole.keys()
     for name in ("singular_values_base", "singular_values_tuned", "singular_values_update"):
-        np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-8)
+        np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-8 if smallest == 1e-2 else 1e-6)
     for name in ("block_energy", "direction_energy_left", "direction_energy_right", "preset_cosines_left"):
         np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-7)
 
@@ -398,7 +399,8 @@ def test_leading_eigenpairs(kind):
         "low rank": thin @ thin.T,
     }[kind]
     before = matrix.copy()
-    values, vectors = leading_eigh(matrix, k)
+    found = SymmetricEigen(matrix)
+    values, vectors = found.values, found.vectors(0, k)
     assert np.array_equal(matrix, before)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix)[::-1], atol=1e-12 * values[0])
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(k), atol=1e-12)

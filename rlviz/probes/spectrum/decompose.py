@@ -1,9 +1,10 @@
 """Singular values and leading small-side vectors of a tall matrix, to the accuracy the specification asks for.
 
-Two routes. *gram*: eigenvalues of WᵀW summed in float64 over row blocks; the error of σ_i is about
-``ε σ1² / σ_i``, fine while ``σ_i > 3e-5 σ1``. *direct*: QR over row blocks, then an SVD of the triangle; the error is
-``ε σ1``, at several times the price. Which one suffices is read off the spectrum itself, for the smallest value and
-for the leading vectors apart: a square matrix often needs the direct route for its few smallest values only.
+*gram*: eigenvalues of WᵀW summed in float64 over row blocks. The error of σ_i is about ``ε σ1² / σ_i``, fine while
+``σ_i > 3e-5 σ1``. What lies below is squared again by itself: with X the eigenvectors of the small eigenvalues,
+``σ(W X)`` from ``(W X)ᵀ(W X)``, whose error is about ``(ε σ1² / 3e-5 σ1)² / 2σ_i`` from what X mixes in and
+``ε (3e-5 σ1)² / σ_i`` from the second sum: a millionth at 1e-8 σ1. *direct*: QR over row blocks, then an SVD of the
+triangle, error ``ε σ1``, at several times the price; for leading vectors that the first Gram matrix leaves unresolved.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from rlviz.probes.base import NotMeasurable
 from rlviz.probes.spectrum.blocks import BLOCK_ENTRIES, Tall
-from rlviz.probes.spectrum.lapack import leading_eigh
+from rlviz.probes.spectrum.device import Eigen, selected
 
 Matrix = NDArray[np.float64]
 
@@ -58,16 +59,21 @@ class Decomposition:
 
 
 def gram_of(matrix: Tall) -> Matrix:
-    """``WᵀW``, ``[n, n]``, summed over row blocks in float64."""
-    n = matrix.shape[1]
-    total = np.zeros((n, n))
-    with np.errstate(over="ignore", invalid="ignore"):  # refused below
-        for block in matrix.blocks():
-            total += block.T @ block
-    trace = float(np.trace(total))
+    """``WᵀW``, ``[n, n]``, summed over row blocks in float64; lower triangle, the upper is zero."""
+    device, n = selected(), matrix.shape[1]
+    total = device.zeros(n, n)
+    for block in matrix.blocks():
+        device.add_gram(total, device.put(block))
+    gram = device.get(total)
+    _check_range(gram, matrix)
+    return gram
+
+
+def _check_range(gram: Matrix, matrix: Tall) -> None:
+    """Raise `NotMeasurable` where squares over- or underflowed."""
+    trace = float(np.trace(gram))
     if not np.isfinite(trace) or (trace < SMALLEST_TRACE and any(block.any() for block in matrix.blocks())):
         raise NotMeasurable("range", f"{matrix.name}: squares of its entries leave the range of float64.")
-    return total
 
 
 def decompose(matrix: Tall, k: int) -> Decomposition:
@@ -79,21 +85,18 @@ def decompose(matrix: Tall, k: int) -> Decomposition:
     k : int
         Number of vectors wanted, at most n.
     """
-    gram, n = gram_of(matrix), matrix.shape[1]
-    live = np.flatnonzero(np.diag(gram))  # columns of zeros are exact zero singular values
+    gram = gram_of(matrix)
+    live = _live(gram)
     if live.size == 0:
-        return Decomposition(np.zeros(n), np.zeros((n, 0)), Method.GRAM, np.zeros(0))
+        return Decomposition(np.zeros(len(gram)), np.zeros((len(gram), 0)), Method.GRAM, np.zeros(0))
     k = min(k, live.size)
-    squares, vectors = leading_eigh(_part(gram, live), k)
-    values = np.sqrt(np.maximum(squares, 0))
+    eigen = selected().eigen(_part(gram, live))
+    values = _roots(eigen)
     if not _vectors_suffice(values, k):
         values, rows = _svd(matrix)
         return _decomposition(values, rows[:k].T, Method.DIRECT, 1)
-    basis = np.zeros((n, k))
-    basis[live] = vectors
-    if values[-1] >= SIGMA_FLOOR * values[0]:
-        return _decomposition(np.pad(values, (0, n - live.size)), basis, Method.GRAM, 2)
-    return _decomposition(_values_of(matrix), basis, Method.DIRECT, 2)
+    basis = _placed(eigen.vectors(0, k), live, len(gram))
+    return _decomposition(_resolved(matrix, eigen, live), basis, Method.GRAM, 2)
 
 
 def with_direct_values(matrix: Tall, found: Decomposition) -> Decomposition:
@@ -101,20 +104,45 @@ def with_direct_values(matrix: Tall, found: Decomposition) -> Decomposition:
     return replace(found, values=_values_of(matrix), method=Method.DIRECT)
 
 
-def singular_values(matrix: Tall) -> tuple[Matrix, Method]:
-    """Full spectrum ``[n]``, descending, and the route it took; no vectors."""
-    gram = gram_of(matrix)
-    live = np.flatnonzero(np.diag(gram))
-    values = np.zeros(len(gram))
-    if live.size:
-        values[: live.size] = np.sqrt(np.maximum(np.linalg.eigvalsh(_part(gram, live))[::-1], 0))
-    if values[max(live.size - 1, 0)] >= SIGMA_FLOOR * values[0]:
-        return values, Method.GRAM
-    return _values_of(matrix), Method.DIRECT
+def singular_values(matrix: Tall, gram: Matrix) -> Matrix:
+    """Full spectrum ``[n]``, descending, of a matrix whose Gram matrix was summed elsewhere; no vectors."""
+    _check_range(gram, matrix)
+    live = _live(gram)
+    return _resolved(matrix, selected().eigen(_part(gram, live)), live) if live.size else np.zeros(len(gram))
+
+
+def _live(gram: Matrix) -> NDArray[np.intp]:
+    return np.flatnonzero(np.diag(gram))  # columns of zeros are exact zero singular values
 
 
 def _part(gram: Matrix, live: NDArray[np.intp]) -> Matrix:
     return gram if live.size == len(gram) else gram[np.ix_(live, live)]
+
+
+def _placed(vectors: Matrix, live: NDArray[np.intp], n: int) -> Matrix:
+    if len(vectors) == n:
+        return vectors
+    placed = np.zeros((n, vectors.shape[1]))
+    placed[live] = vectors
+    return placed
+
+
+def _roots(eigen: Eigen) -> Matrix:
+    return np.sqrt(np.maximum(eigen.values, 0))
+
+
+def _resolved(matrix: Tall, eigen: Eigen, live: NDArray[np.intp]) -> Matrix:
+    """All n singular values; those that the Gram matrix leaves too coarse from the matrix times their vectors."""
+    values, n = _roots(eigen), matrix.shape[1]
+    first = int(np.count_nonzero(values >= SIGMA_FLOOR * values[0]))
+    if first < live.size:
+        device, count = selected(), live.size - first
+        small, total = device.put(_placed(eigen.vectors(first, count), live, n)), device.zeros(count, count)
+        for block in matrix.blocks():
+            device.add_gram(total, device.put(block) @ small)
+        values[first:] = _roots(device.eigen(device.get(total)))
+        values = np.sort(values)[::-1]
+    return np.pad(values, (0, n - live.size))
 
 
 def _vectors_suffice(values: Matrix, k: int) -> bool:
@@ -128,23 +156,23 @@ def _triangle(matrix: Tall) -> Matrix:
     """A matrix of at most about n rows with the same singular values and right vectors: QR over row blocks."""
     m, n = matrix.shape
     if m <= 1.2 * n and m * n <= BLOCK_ENTRIES:
-        return np.vstack(list(matrix.blocks()))
+        return np.vstack([block.copy() for block in matrix.blocks()])
     triangle = np.zeros((0, n))
     for block in matrix.blocks():
-        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, block]), mode="r"), dtype=np.float64)
+        triangle = selected().triangle(np.vstack([triangle, block]))
     return triangle
 
 
 def _values_of(matrix: Tall) -> Matrix:
     try:
-        return np.asarray(np.linalg.svd(_triangle(matrix), compute_uv=False), dtype=np.float64)
+        return selected().singular_values(_triangle(matrix))
     except np.linalg.LinAlgError as error:
         raise _unconverged(matrix) from error
 
 
 def _svd(matrix: Tall) -> tuple[Matrix, Matrix]:
     try:
-        return np.linalg.svd(_triangle(matrix), full_matrices=False)[1:]
+        return selected().singular_rows(_triangle(matrix))
     except np.linalg.LinAlgError as error:
         raise _unconverged(matrix) from error
 

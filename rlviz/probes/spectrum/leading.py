@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rlviz.probes.spectrum.blocks import Tall
 from rlviz.probes.spectrum.decompose import Decomposition, Method
+from rlviz.probes.spectrum.device import selected
 
 Matrix = NDArray[np.float64]
 
@@ -48,10 +49,12 @@ def decompose_leading(matrix: Tall, k: int) -> Decomposition:
 
 
 def _gram_times(matrix: Tall, vectors: Matrix) -> Matrix:
-    total = np.zeros(vectors.shape)
+    device = selected()
+    right, total = device.put(vectors), device.zeros(*vectors.shape)
     for block in matrix.blocks():
-        total += block.T @ (block @ vectors)
-    return total
+        there = device.put(block)
+        total += there.T @ (there @ right)
+    return device.get(total)
 
 
 def _orthogonal_to(space: Matrix, vectors: Matrix) -> Matrix:

@@ -15,14 +15,27 @@ from rlviz.probes.base import Cost, Fields, ProbeParams, TensorPair
 from rlviz.probes.spectrum.blocks import (
     BLOCK_ENTRIES,
     BLOCK_ROWS_MIN,
-    HELD_ENTRIES,
+    Oriented,
+    Tall,
     TallUpdate,
-    TallWeight,
     tall_weight,
 )
-from rlviz.probes.spectrum.decompose import Decomposition, Method, decompose, singular_values, with_direct_values
+from rlviz.probes.spectrum.decompose import (
+    Decomposition,
+    Method,
+    decompose,
+    singular_values,
+    with_direct_values,
+)
 from rlviz.probes.spectrum.leading import OVERSAMPLE, PASSES, decompose_leading
-from rlviz.probes.spectrum.products import INTRUDER_DIRECTIONS, intruder_cosines, leading_cosines, products
+from rlviz.probes.spectrum.products import (
+    INTRUDER_DIRECTIONS,
+    UpdateGram,
+    UpdateProjection,
+    intruder_cosines,
+    leading_cosines,
+    products,
+)
 from rlviz.types import TensorMatch
 
 Matrix = NDArray[np.float64]
@@ -30,10 +43,14 @@ Matrix = NDArray[np.float64]
 PRESET_RANKS = (16, 32, 64, 128)
 PRESET_PERCENT_OF_RANK = (1, 5, 10, 20)
 
-# measured on one AVX2 core: float64 products, tridiagonal reduction and vectors, decoding
-FLOPS_PER_S = 3.0e10
-EIGH_S_PER_CUBE = 1.4e-10
-DECODE_S_PER_ENTRY = 4e-9
+# measured on one AVX2 core beside a busy one: float64 products, one tridiagonal reduction with its values and vectors,
+# decoding, and what is spent on the smallest pair (cosines at the preset ranks). Sparse updates take 10 % less, dense
+# ones 10 % more; a rank-deficient matrix up to twice as long.
+FLOPS_PER_S = 3.6e10
+EIGEN_S_PER_CUBE = 1.1e-10
+REDUCTIONS = 3.0  # base and tuned with vectors, the update without
+DECODE_S_PER_ENTRY = 2.5e-9
+PAIR_S = 0.015
 
 
 class SpectrumProbe:
@@ -64,8 +81,8 @@ class SpectrumProbe:
     """
 
     name = "spectrum"
-    version = 1
-    keeps_base = True
+    version = 2
+    base_probe = "spectrum"
 
     def defaults(self) -> ProbeParams:
         """``k_max`` 128 and the exact method."""
@@ -79,17 +96,15 @@ class SpectrumProbe:
         """Price of `run_base` and `run` together; the exact method where the spectrum needs no direct SVD."""
         m, n = max(match.shape), min(match.shape)
         k, entries = min(int(params["k_max"]), n), m * n
-        held = entries <= HELD_ENTRIES
-        leading = params["method"] == "leading"
-        width = min(k + OVERSAMPLE, n) if leading else k
-        if leading:
+        if params["method"] == "leading":
+            width, passes = min(k + OVERSAMPLE, n), 2 * PASSES + 1
             flops = 8.0 * m * n * width * PASSES + 8.0 * m * n * k
             small, reduction_s = n * width * (2 * PASSES + 4), 0.0
         else:
-            flops = 3.0 * m * n * n + 8.0 * m * n * k
-            small, reduction_s = 4 * n * n + 6 * n * k, 2.6 * EIGH_S_PER_CUBE * n**3
-        decodes = 2 if held else 2 * PASSES + 4 if leading else 6
-        seconds = flops / FLOPS_PER_S + reduction_s + decodes * DECODE_S_PER_ENTRY * entries
+            width, passes = k, 2
+            flops = 3.0 * m * n * n + 6.0 * m * n * k
+            small, reduction_s = 5 * n * n + 6 * n * k, REDUCTIONS * EIGEN_S_PER_CUBE * n**3
+        seconds = PAIR_S + flops / FLOPS_PER_S + reduction_s + 2 * passes * DECODE_S_PER_ENTRY * entries
         return Cost(8 * small + _streaming_bytes(match, width), seconds)
 
     def run_base(self, pair: TensorPair, params: ProbeParams) -> Fields:
@@ -99,47 +114,46 @@ class SpectrumProbe:
     def run(self, pair: TensorPair, params: ProbeParams, base: Fields | None) -> Fields:
         """Everything that needs the tuned matrix. Raises `NotMeasurable` on NaN or infinity."""
         w0 = tall_weight(pair, "base")
-        of_base = _decompose(w0, params) if base is None else _from_fields(base)
+        of_base = _decompose(w0, params) if base is None else decomposed(base)
         return compare(w0, tall_weight(pair, "tuned"), of_base, params)
 
 
 def _streaming_bytes(match: TensorMatch, width: int) -> int:
-    """What is alive while both matrices stream by: held matrices, blocks old and new, and their products."""
+    """What is alive while both matrices stream by: codes, blocks as float32 and float64, the update, and products."""
     m, n = max(match.shape), min(match.shape)
     itemsize = sum(ELEMENT_TYPES[meta.dtype].itemsize for meta in (match.base, match.tuned))
     rows = min(m, max(BLOCK_ENTRIES // n, BLOCK_ROWS_MIN))
-    products_of_block = 8 * 6 * rows * width
-    if m * n <= HELD_ENTRIES:
-        return 16 * m * n + 2 * 8 * rows * n + products_of_block
-    codes = m * n if match.shape[0] < match.shape[1] else 2 * rows * n
-    return itemsize * codes + 6 * 8 * rows * n + products_of_block
+    codes = m * n if match.shape[0] < match.shape[1] else rows * n
+    return itemsize * codes + (3 * 8 + 6) * rows * n + 8 * 4 * rows * width
 
 
-def compare(w0: TallWeight, w1: TallWeight, of_base: Decomposition, params: ProbeParams) -> Fields:
-    """All fields of `SpectrumProbe.run` for one pair."""
-    update = TallUpdate(w0, w1)
-    if not any(block.any() for block in update.blocks()):
+def compare(w0: Oriented, w1: Oriented, of_base: Decomposition, params: ProbeParams) -> Fields:
+    """All fields of `SpectrumProbe.run`, for any two tall matrices of one shape, orientation and partition."""
+    if all(np.array_equal(base, tuned) for base, tuned in zip(w0.blocks(), w1.blocks(), strict=True)):
         return _unchanged(of_base, w0.shape[1])
-    leading = of_base.method is Method.LEADING
     of_tuned = _decompose(w1, params)
     if of_base.method is not of_tuned.method:  # near-identical spectra are only comparable by the same routine
         if of_base.method is Method.GRAM:
             of_base = with_direct_values(w0, of_base)
         else:
             of_tuned = with_direct_values(w1, of_tuned)
-    found = products(w0, w1, of_base, of_tuned)
+    leading = of_base.method is Method.LEADING
+    of_update = UpdateProjection(of_base.basis) if leading else UpdateGram(w0.shape[1])
+    found = products(w0, w1, of_base, of_tuned, of_update)
     left, right = found.cross_large, found.cross_small
-    energy_left, energy_right = found.energy_large, found.energy_small
+    energy_left, energy_right = found.energy_large, of_update.energies(of_base.basis)
     if w0.transposed:
         left, right, energy_left, energy_right = right, left, energy_right, energy_left
-    best = leading_cosines(left) if leading else intruder_cosines(w0, w1, of_base, of_tuned, left)
     fields = {
         **_spectra(of_base, of_tuned),
         **_crosses(left, right, w0.shape[1]),
-        **_energies(found.core, energy_left, energy_right, found.update_energy),
-        "intruder_cosines": best,
+        **_energies(found.core, energy_left, energy_right, of_update.energy()),
     }
-    return fields if leading else fields | _update_spectrum(*singular_values(update))
+    if isinstance(of_update, UpdateProjection):
+        return fields | {"intruder_cosines": leading_cosines(left)}
+    best = intruder_cosines(w0, w1, of_base, of_tuned, left)
+    values = singular_values(TallUpdate(w0, w1), of_update.total)
+    return fields | _update_spectrum(values) | {"intruder_cosines": best}
 
 
 def _unchanged(of_base: Decomposition, n: int) -> Fields:
@@ -153,7 +167,7 @@ def _unchanged(of_base: Decomposition, n: int) -> Fields:
         "intruder_cosines": np.ones(min(k, INTRUDER_DIRECTIONS)),
         "angle_error": zeros,
     }
-    return fields if of_base.method is Method.LEADING else fields | _update_spectrum(np.zeros(n), Method.GRAM)
+    return fields if of_base.method is Method.LEADING else fields | _update_spectrum(np.zeros(n))
 
 
 def _spectra(of_base: Decomposition, of_tuned: Decomposition) -> Fields:
@@ -168,11 +182,11 @@ def _spectra(of_base: Decomposition, of_tuned: Decomposition) -> Fields:
     }
 
 
-def _update_spectrum(values: Matrix, method: Method) -> Fields:
-    return {"singular_values_update": values, "method_update": np.array(method, dtype=np.uint8)}
+def _update_spectrum(values: Matrix) -> Fields:
+    return {"singular_values_update": values, "method_update": np.array(Method.GRAM, dtype=np.uint8)}
 
 
-def _decompose(matrix: TallWeight, params: ProbeParams) -> Decomposition:
+def _decompose(matrix: Tall, params: ProbeParams) -> Decomposition:
     k = min(int(params["k_max"]), matrix.shape[1])
     if params["method"] == "leading":
         return decompose_leading(matrix, k)
@@ -189,7 +203,8 @@ def _base_fields(found: Decomposition) -> Fields:
     }
 
 
-def _from_fields(fields: Fields) -> Decomposition:
+def decomposed(fields: Fields) -> Decomposition:
+    """The base's decomposition as `SpectrumProbe.run_base` recorded it."""
     method = Method(int(fields["method"]))
     values = fields["leading_singular_values" if method is Method.LEADING else "singular_values"]
     basis, error = fields["basis"], fields["angle_error"]
