@@ -12,15 +12,17 @@ from typing import overload
 from rlviz import engine
 from rlviz.access import OWNER, Visitor
 from rlviz.api.kept import keep_overview, kept_preview, open_store, with_ancestor_notice
+from rlviz.api.matched import matched_request, with_matched
 from rlviz.engine import Plan, Request
 from rlviz.engine.bulletin import Report
+from rlviz.engine.executors import LOCAL, Executor, executor_for
 from rlviz.engine.memory import CancelCheck
 from rlviz.engine.plan import result_key
 from rlviz.engine.request import MIB, default_memory_bytes, default_workers
 from rlviz.engine.run import silent
 from rlviz.errors import InvalidInput
 from rlviz.opening import Model, identity, opened
-from rlviz.probes import PROBE_NAMES
+from rlviz.probes import AFTERWARDS, PROBE_NAMES
 from rlviz.result import PairResult, load
 from rlviz.sampling.budget import DEFAULT, preview_key
 from rlviz.sources import ModelRef, Pairing, pair
@@ -36,12 +38,15 @@ def request(
     workers: int | None = None,
     memory_mb: int | None = None,
     k_max: int = 128,
+    seed: int = 0,
 ) -> Request:
     """What to measure, with defaults from the environment (`RLVIZ_WORKERS`, `RLVIZ_MEMORY_MB`)."""
     if budget_minutes is not None and not 0 < budget_minutes < float("inf"):
         raise InvalidInput(
             f"budget of {budget_minutes:g} minutes", "is not a positive number", "Give a number above 0."
         )
+    if seed < 0:
+        raise InvalidInput(f"seed {seed}", "is not a seed", "Give 0 or a positive number.")
     if workers is not None and workers < 1:
         raise InvalidInput(f"{workers} workers", "are too few", "Give 1 or more.")
     return Request(
@@ -51,6 +56,7 @@ def request(
         memory_bytes=default_memory_bytes() if memory_mb is None else memory_mb * MIB,
         workers=workers or default_workers(),
         k_max=k_max,
+        seed=seed,
     )
 
 
@@ -82,6 +88,8 @@ def compare(
     budget_minutes: float | None = ...,
     store: Store | Path | str | None = ...,
     workers: int | None = ...,
+    backend: str | None = ...,
+    seed: int = ...,
     report: Report = ...,
     cancel: Event | None = ...,
     visitor: Visitor = ...,
@@ -96,6 +104,8 @@ def compare(
     budget_minutes: float | None = ...,
     store: Store | Path | str | None = ...,
     workers: int | None = ...,
+    backend: str | None = ...,
+    seed: int = ...,
     report: Report = ...,
     cancel: Event | None = ...,
     visitor: Visitor = ...,
@@ -109,6 +119,8 @@ def compare(
     budget_minutes: float | None = None,
     store: Store | Path | str | None = None,
     workers: int | None = None,
+    backend: str | None = None,
+    seed: int = 0,
     report: Report = silent,
     cancel: Event | None = None,
     visitor: Visitor = OWNER,
@@ -118,10 +130,11 @@ def compare(
     Parameters
     ----------
     base, tuned : str, Path or ModelRef
-        Hub id, URL, ``demo:name`` or folder; several tuned models give one result each, and the base's own
-        spectra are computed once for all of them.
+        Hub id, URL, ``demo:name`` or folder; several tuned models give one result each. The base's own spectra are
+        computed once for all of them, and where spectra are asked for, those at matched norm too.
     probes : sequence of str
-        Any of ``coordinate`` (counts, histograms, norms) and ``spectrum`` (singular values, angles, energies).
+        Any of ``coordinate`` (counts, histograms, norms), ``spectrum`` (singular values, angles, energies), ``masks``
+        (where changes fall) and ``nulls`` (simulations of chance).
     tensors : str
         Glob over tensor names, e.g. ``"*q_proj*"``.
     budget_minutes : float, optional
@@ -131,6 +144,11 @@ def compare(
         is returned without reading a weight.
     workers : int, optional
         Tensors probed at the same time, default one per core.
+    backend : str, optional
+        Where they are probed: ``local``, ``ray`` or ``ray://HOST:PORT``; default `RLVIZ_BACKEND`, then ``local``. The
+        result is the same.
+    seed : int
+        Of the simulated nulls, at least 0: the same seed gives the same bytes.
     report : callable
         Receives `Progress`, at most four times a second.
     cancel : threading.Event
@@ -146,25 +164,64 @@ def compare(
     ------
     InvalidInput, NotFound, Gated, Offline, UnsupportedCheckpoint, NothingComparable, Cancelled
     """
-    wanted = request(probes=probes, tensors=tensors, budget_minutes=budget_minutes, workers=workers)
+    wanted = request(probes=probes, tensors=tensors, budget_minutes=budget_minutes, workers=workers, seed=seed)
     several = not isinstance(tuned, (str, Path, ModelRef))
     models: Sequence[Model] = tuned if several else [tuned]  # pyright: ignore[reportAssignmentType]
     kept = open_store(store)
     with ExitStack() as stack:
+        executor = stack.enter_context(executor_for(backend))
         base_side = stack.enter_context(opened(base, visitor, cancel))
         pairings = [pair(base_side, stack.enter_context(opened(model, visitor, cancel))) for model in models]
-        results = [compare_pairing(p, kept, wanted, report, cancel) for p in pairings]
+        results = [compare_pairing(p, kept, wanted, report, cancel, executor=executor) for p in pairings]
+        matched = matched_request(results, wanted)
+        if matched is not None:
+            rescaled = [compare_pairing(p, kept, matched, report, cancel, executor=executor) for p in pairings]
+            results = with_matched(results, rescaled)
     return results if several else results[0]
 
 
+def rescale(
+    base: Model,
+    tuned: Model,
+    beside: Sequence[str],
+    *,
+    store: Store | Path | str | None = None,
+    report: Report = silent,
+    cancel: Event | None = None,
+    visitor: Visitor = OWNER,
+) -> PairResult:
+    """One of several compared runs at the smallest norm among them; `compare` of several models does this by itself.
+
+    Parameters
+    ----------
+    beside : keys of the finished results of all runs, this one's among them
+
+    Raises
+    ------
+    InvalidInput
+        Where the store lacks one of the results; else as `compare`.
+    """
+    wanted = replace(request(probes=AFTERWARDS), beside=tuple(sorted(beside)))
+    with ExitStack() as stack:
+        executor = stack.enter_context(executor_for(None))
+        sides = [stack.enter_context(opened(model, visitor, cancel)) for model in (base, tuned)]
+        return compare_pairing(pair(*sides), open_store(store), wanted, report, cancel, executor=executor)
+
+
 def compare_pairing(
-    pairing: Pairing, store: Store, wanted: Request, report: Report = silent, cancel: Event | None = None
+    pairing: Pairing,
+    store: Store,
+    wanted: Request,
+    report: Report = silent,
+    cancel: Event | None = None,
+    *,
+    executor: Executor = LOCAL,
 ) -> PairResult:
     """The same for checkpoints that are open already."""
     planned = _planned(pairing, store, wanted)
     check = CancelCheck(planned.pairing.tuned.identity.ref, cancel or Event())
     for _ in range(ATTEMPTS):
-        engine.run(planned, store, report, cancel)
+        engine.run(planned, store, report, cancel, executor)
         with store.lock(planned.key, check):  # nobody evicts what is being read
             result = load(store, planned.key)
             if result is not None and result.complete:

@@ -9,7 +9,10 @@ from importlib import import_module
 
 from rlviz.probes.base import Probe
 
-PROBE_NAMES: tuple[str, ...] = ("coordinate", "spectrum")  # cheapest first: the order pictures appear in
+# cheapest first: the order pictures appear in
+PROBE_NAMES: tuple[str, ...] = ("coordinate", "spectrum", "masks", "nulls")
+# those that need the results of other pairs first, and so are never asked for by name
+AFTERWARDS: tuple[str, ...] = ("matched",)
 
 
 def probe_called(name: str) -> Probe:
@@ -17,4 +20,4 @@ def probe_called(name: str) -> Probe:
     return import_module(f"{__name__}.{name}").PROBE
 
 
-__all__ = ["PROBE_NAMES", "Probe", "probe_called"]
+__all__ = ["AFTERWARDS", "PROBE_NAMES", "Probe", "probe_called"]

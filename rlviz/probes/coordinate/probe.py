@@ -35,7 +35,7 @@ class CoordinateProbe:
 
     name = "coordinate"
     version = 1
-    keeps_base = False
+    base_probe = None
 
     def defaults(self) -> ProbeParams:
         """No parameters: every slider is answered from the record."""
