@@ -42,7 +42,7 @@ $(VENV)/app: requirements.txt
 	$(PIP) -r requirements.txt
 	touch $@
 
-$(VENV)/dev: $(VENV)/app requirements-dev.txt
+$(VENV)/dev: $(VENV)/app requirements-dev.txt requirements-ray.txt
 	$(PIP) -r requirements-dev.txt
 	touch $@
 

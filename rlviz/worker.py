@@ -62,16 +62,22 @@ def main() -> int:
 def _compare(work: dict[str, Any], store: str, visitor: Visitor, say: Say, cancel: Event) -> None:
     from rlviz import api
 
+    told: dict[str, Any] = {
+        "store": store,
+        "report": lambda progress: say({"progress": asdict(progress)}),
+        "cancel": cancel,
+        "visitor": visitor,
+    }
+    if work["beside"]:
+        api.rescale(work["base"], work["tuned"], work["beside"], **told)
+        return
     api.compare(
         work["base"],
         work["tuned"],
         probes=tuple(work["probes"]),
         tensors=work["tensors"],
         budget_minutes=work["budget_minutes"],
-        store=store,
-        report=lambda progress: say({"progress": asdict(progress)}),
-        cancel=cancel,
-        visitor=visitor,
+        **told,
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from rlviz.dtypes import ELEMENT_TYPES
+from rlviz.engine.matching import scales_beside
 from rlviz.engine.request import MIB, Request
+from rlviz.engine.routes import Route, exact_routes, not_matrices, within_limits
 from rlviz.errors import InvalidInput, NothingComparable
-from rlviz.probes import PROBE_NAMES, Probe, probe_called
+from rlviz.probes import AFTERWARDS, PROBE_NAMES, Probe, probe_called
 from rlviz.probes.base import Cost, ProbeParams
 from rlviz.sources import Pairing
 from rlviz.store import Store
@@ -27,11 +29,15 @@ ASSUMED_BYTES_PER_S = {"remote": 40e6, "local": 1.5e9}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One probe on one tensor pair. `landed` says that its record is in the store already."""
+    """One probe on one tensor pair. `landed` says that its record is in the store already.
+
+    `base_params` are those of the probe whose base record this one starts from.
+    """
 
     match: TensorMatch
     probe: Probe
     params: ProbeParams
+    base_params: ProbeParams
     key: str
     base_key: str
     cost: Cost
@@ -109,20 +115,23 @@ def plan(pairing: Pairing, store: Store, request: Request) -> Plan:
     InvalidInput
         If a probe's name is unknown.
     """
-    unknown = [name for name in request.probes if name not in PROBE_NAMES]
+    names = (*PROBE_NAMES, *AFTERWARDS) if request.beside else PROBE_NAMES
+    unknown = [name for name in request.probes if name not in names]
     if unknown:
         raise InvalidInput(unknown[0], "no such probe", f"There are: {', '.join(PROBE_NAMES)}.")
     matches = [m for m in pairing.matched if fnmatchcase(m.name, request.tensors)]
     if not matches:
         example = pairing.matched[0].name if pairing.matched else "none"
         raise NothingComparable(request.tensors, "matches no compared tensor", f"A name looks like {example}.")
+    scales = scales_beside(store, pairing, request.beside) if request.beside else {}
     steps: list[Step] = []
     skipped = list(pairing.skipped)
-    for name in (n for n in PROBE_NAMES if n in request.probes):
+    for name in (n for n in names if n in request.probes):
         probe = probe_called(name)
-        chosen, left_out = _within_limits(probe, [m for m in matches if probe.applies(m)], request)
-        skipped += [*left_out, *_not_matrices(probe, matches)]
-        steps += [_step(probe, params, match, pairing) for match, params in chosen]
+        applicable = [m for m in matches if probe.applies(m)]
+        chosen, left_out = within_limits(probe, exact_routes(probe, applicable, request, scales), request)
+        skipped += [*left_out, *not_matrices(probe, matches)]
+        steps += [_step(probe, route, pairing) for route in chosen]
     identities = (pairing.base.identity, pairing.tuned.identity)
     remote = any(is_remote(i) for i in identities)
     key = result_key(*identities, request)
@@ -141,6 +150,8 @@ def asked(request: Request) -> dict[str, Any]:
         "tensors": request.tensors,
         "budget_s": request.budget_s,
         "k_max": request.k_max,
+        **({"seed": request.seed} if "nulls" in request.probes else {}),  # nothing else is drawn
+        **({"beside": list(request.beside)} if request.beside else {}),
     }
 
 
@@ -157,66 +168,16 @@ def compared_bytes(match: TensorMatch) -> int:
     return match.n * width
 
 
-def _params(probe: Probe, request: Request, **changed: Any) -> ProbeParams:
-    params = {**probe.defaults(), **changed}
-    if "k_max" in params:
-        params["k_max"] = request.k_max
-    return params
-
-
-def _within_limits(
-    probe: Probe, matches: Sequence[TensorMatch], request: Request
-) -> tuple[list[tuple[TensorMatch, ProbeParams]], list[Skipped]]:
-    """Which tensors get the exact route, which the leading directions only, and which do not fit at all.
-
-    The cheapest are measured exactly first: a budget then buys the most matrices.
-    """
-    exact = _params(probe, request)
-    routes = [exact, _params(probe, request, method="leading")] if "method" in exact else [exact]
-    left_s = request.budget_s * request.workers if request.budget_s is not None and len(routes) > 1 else float("inf")
-    chosen: list[tuple[TensorMatch, ProbeParams]] = []
-    skipped: list[Skipped] = []
-    for match in sorted(matches, key=lambda m: (probe.cost(m, exact).seconds, m.name)):
-        costs = [(params, probe.cost(match, params)) for params in routes]
-        fitting = [(params, c) for params, c in costs if c.memory_bytes <= request.memory_bytes]
-        affordable = [(params, c) for params, c in fitting if c.seconds <= left_s]
-        if affordable:
-            params, cost = affordable[0]
-            left_s -= cost.seconds
-            chosen.append((match, params))
-        else:
-            skipped.append(_too_dear(match.name, probe.name, [c for _, c in costs], bool(fitting), request))
-    chosen.sort(key=lambda pair: -probe.cost(*pair).seconds)
-    return chosen, skipped
-
-
-def _too_dear(name: str, probe: str, costs: Iterable[Cost], fits: bool, request: Request) -> Skipped:
-    if fits:
-        seconds = min(c.seconds for c in costs)
-        detail = f"{probe}: needs about {seconds:.0f} s of one core, more than the time budget has left"
-        return Skipped(name, "budget", f"{detail}; raise --budget-minutes")
-    need = min(c.memory_bytes for c in costs) / MIB
-    detail = f"{probe}: needs about {need:.0f} MiB, the cap is {request.memory_bytes / MIB:.0f} MiB"
-    return Skipped(name, "memory", f"{detail}; raise RLVIZ_MEMORY_MB")
-
-
-def _not_matrices(probe: Probe, matches: Iterable[TensorMatch]) -> list[Skipped]:
-    """Stacks that a probe does not measure. Vectors have no spectrum, and need no mention."""
-    return [
-        Skipped(
-            m.name, "not_a_matrix", f"{probe.name}: {len(m.shape)} dimensions {m.shape}; counted, but not decomposed"
-        )
-        for m in matches
-        if len(m.shape) > 2 and not probe.applies(m)
-    ]
-
-
-def _step(probe: Probe, params: ProbeParams, match: TensorMatch, pairing: Pairing) -> Step:
+def _step(probe: Probe, route: Route, pairing: Pairing) -> Step:
+    match, params = route.match, route.params
     base_id, tuned_id = pairing.base.tensor_id(match.base), pairing.tuned.tensor_id(match.tuned)
     about = {"probe": probe.name, "version": probe.version, "params": dict(params), "rows": match.rows}
-    base_key = content_key({**about, "base": base_id, "part": "base"})
+    of_base = probe_called(probe.base_probe) if probe.base_probe else probe
+    base_params = {name: value for name, value in params.items() if name in of_base.defaults()}
+    about_base = {**about, "probe": of_base.name, "version": of_base.version, "params": base_params}
+    base_key = content_key({**about_base, "base": base_id, "part": "base"})
     key = content_key({**about, "base": base_id, "tuned": tuned_id})
-    return Step(match, probe, params, key, base_key, probe.cost(match, params), landed=False)
+    return Step(match, probe, params, base_params, key, base_key, route.cost, landed=False)
 
 
 def manifest(plan: Plan, skipped: Iterable[Skipped], complete: bool) -> dict[str, Any]:
@@ -225,7 +186,7 @@ def manifest(plan: Plan, skipped: Iterable[Skipped], complete: bool) -> dict[str
     for step in plan.steps:
         own = records.setdefault(step.match.name, {})
         own[step.probe.name] = step.key
-        if step.probe.keeps_base:
+        if step.probe.base_probe == step.probe.name:
             own[f"{step.probe.name}{BASE_PART}"] = step.base_key
     return {
         "schema": SCHEMA,
@@ -265,6 +226,6 @@ def _landed(step: Step, store: Store, hashes: Mapping[str, Any]) -> bool:
         return store.get(key, hashes.get(key, (None,))[0])
 
     record = found(step.key)
-    if record is None or record.probe == NOT_MEASURABLE or not step.probe.keeps_base:
+    if record is None or record.probe == NOT_MEASURABLE or step.probe.base_probe != step.probe.name:
         return record is not None
     return found(step.base_key) is not None

@@ -22,6 +22,8 @@ class Request:
     budget_s : seconds of wall time the spectra may take, None for no limit
     memory_bytes : cap over everything that is in flight at once
     workers : tensors probed at the same time, one BLAS thread each
+    seed : of the simulated nulls, at least 0
+    beside : keys of finished results, this pair's among them, to whose smallest norm the update is rescaled
     """
 
     probes: tuple[str, ...] = PROBE_NAMES
@@ -30,6 +32,8 @@ class Request:
     memory_bytes: int = 2048 * MIB
     workers: int = 2
     k_max: int = 128
+    seed: int = 0
+    beside: tuple[str, ...] = ()
 
 
 def default_workers() -> int:

@@ -197,7 +197,8 @@ def _entry(said: dict[str, Any], key: str) -> Entry:
     """The job in a file's object; KeyError, TypeError or ValueError where it is none of ours."""
     if said["schema"] != SCHEMA:
         raise ValueError(f"schema {said['schema']}")
-    about: dict[str, Any] = {**said["work"], "probes": tuple(said["work"]["probes"])}
+    work = said["work"]  # before 0.3 nothing was asked beside other results
+    about: dict[str, Any] = {**work, "probes": tuple(work["probes"]), "beside": tuple(work.get("beside", ()))}
     work = Work(**about)
     if work.key != key or said["state"] not in get_args(State):
         raise ValueError("key or state")

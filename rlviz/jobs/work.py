@@ -38,7 +38,7 @@ class Work:
     model_bytes : size of the larger of the two models, 0 where unknown
     expected_s : wall seconds it is expected to take, before anything was measured
     needs_token : whether it can be read with the visitor's own token only, which is never written down
-    budget_minutes, probes, tensors : of an exact run
+    budget_minutes, probes, tensors, beside : of an exact run, see `engine.Request`
     budget, seed : of a preview
     """
 
@@ -55,6 +55,7 @@ class Work:
     model_bytes: int = 0
     expected_s: float | None = None
     needs_token: bool = False
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):

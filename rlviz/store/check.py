@@ -25,7 +25,7 @@ def manifest_problem(manifest: Mapping[str, Any]) -> str | None:
 
 def provenance_problem(provenance: Mapping[str, Any]) -> str | None:
     """The same for a provenance document."""
-    missing = _PROVENANCE.keys() - provenance.keys()
+    missing = _PROVENANCE.keys() - provenance.keys() - {"device"}  # before 0.3 there was one
     return _first_problem(provenance, _PROVENANCE) or (f"{min(missing)}: is missing" if missing else None)
 
 
@@ -123,7 +123,10 @@ _MANIFEST: Mapping[str, Test] = {
             "tensors": _text,
             "budget_s": _or_none(_number),
             "k_max": _count,
-        }
+            "seed": _count,
+            "beside": _each(_digest),
+        },
+        optional=frozenset({"seed", "beside"}),
     ),
     "tensors": _each(_object({"base": _META, "tuned": _META, "rows": _count, "records": _mapping(_text, _digest)})),
     "hashes": _mapping(_digest, _hash),
@@ -139,4 +142,5 @@ _PROVENANCE: Mapping[str, Test] = {
     "workers": _count,
     "machine": _text,
     "probes": _mapping(_text, _count),
+    "device": _text,
 }

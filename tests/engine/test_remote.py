@@ -205,7 +205,7 @@ def test_small_tensors_share_a_batch_in_file_order_and_large_ones_stand_alone(tm
     assert [t.match.tuned.offset for t in shared] == sorted(t.match.tuned.offset for t in shared)
     assert all(sum(task.nbytes for task in batch) <= 4000 for batch in batches[len(alone) :])
     assert any(len(batch) > 1 for batch in batches)
-    assert {task.rereads for task in shared if len(task.steps) == 2} == {BOTH}
+    assert {task.rereads for task in shared if len(task.steps) > 1} == {BOTH}
 
 
 @pytest.mark.parametrize("cap_mb", [1, 64, 256, 2048, 65536])

@@ -50,7 +50,7 @@ def test_a_new_probe_computes_only_what_is_new(tmp_path):
     store = Store(tmp_path / "store")
     api.compare(base, tuned, probes=("coordinate",), store=store)
     planned = api.plan(base, tuned, store=store)
-    assert {step.probe.name for step in planned.pending} == {"spectrum"}
+    assert {step.probe.name for step in planned.pending} == {"spectrum", "masks", "nulls"}
 
 
 def test_changed_file_is_not_mistaken_for_the_old_one(tmp_path):
@@ -167,9 +167,9 @@ def test_non_finite_weights_are_counted_and_their_spectrum_skipped(tmp_path):
     assert row["n_nonfinite"] == 2
     assert row["n"] == tuned[name].size - 2
     assert row["nss"] is None
-    (skip,) = [s for s in result.skipped if s.name == name]
-    assert skip.reason == "non_finite"
-    assert "spectrum" in skip.detail
+    skips = {s.detail.partition(":")[0]: s for s in result.skipped if s.name == name}
+    assert {"spectrum", "masks"} <= skips.keys()
+    assert {s.reason for s in skips.values()} == {"non_finite"}
     json.dumps(result.to_dict(), allow_nan=False)  # what is undefined is null, never NaN
 
 
@@ -205,7 +205,8 @@ def test_stack_without_spectrum_is_listed(tmp_path):
     write_checkpoint(tmp_path / "base", {name: stack})
     write_checkpoint(tmp_path / "tuned", {name: stack + np.float32(1e-3)})
     result = api.compare(str(tmp_path / "base"), str(tmp_path / "tuned"), store=tmp_path / "store")
-    assert [(s.name, s.reason) for s in result.skipped] == [(name, "not_a_matrix")]
+    assert [(s.name, s.reason) for s in result.skipped] == [(name, "not_a_matrix")] * 2
+    assert {s.detail.partition(":")[0] for s in result.skipped} == {"spectrum", "masks"}
     assert result.value("update_sparsity", name, MetricParams(lens=Lens.STORED)) == 0
 
 
