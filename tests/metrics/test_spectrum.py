@@ -128,6 +128,9 @@ def test_every_metric_is_defined_and_in_range_on_the_demo(metric, demo_rl):
         found, chance = metric.of(measured, PARAMS), metric.chance_of(measured, PARAMS)
         if metric.key == "hill_alpha" and np.median(spectra(measured)[2]) == 0:
             continue  # embedding rows of characters that never occur do not move: half the spectrum is zero
+        if metric.key == "wedin_rigorous" and METRICS["wedin_printed"].of(measured, PARAMS) >= 1:
+            assert np.isnan(found)  # an update wider than the gap: the theorem says nothing
+            continue
         assert np.isfinite(found)
         assert found >= 0
         if metric.unit == "fraction":
