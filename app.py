@@ -12,6 +12,8 @@ pages = [
     st.Page("pages/precision.py", title="Precision"),
     st.Page("pages/spectra.py", title="Spectra"),
     st.Page("pages/angles.py", title="Angles"),
+    st.Page("pages/masks.py", title="Masks"),
+    st.Page("pages/gates.py", title="Gates"),
     st.Page("pages/library.py", title="Library"),
     st.Page("pages/methods.py", title="Methods"),
 ]

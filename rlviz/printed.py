@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from math import isfinite
@@ -106,15 +106,27 @@ def summary_text(result: PairResult, params: MetricParams) -> str:
     lines = [
         f"{result.base.label} -> {result.tuned.label}   ({result.key[:12]})",
         f"  {len(result.measured)} of {result.total} tensors compared",
-        "  unchanged: " + "  ".join(f"{lens} {100 * share:.4g} %" for lens, share in shares.items() if isfinite(share)),
     ]
+    known = [f"{lens} {100 * share:.4g} %" for lens, share in shares.items() if isfinite(share)]
+    lines += [f"  unchanged: {'  '.join(known)}"] if known else []
     lines += [f"  {key}: {value:.4g}" for key, value in others.items() if isfinite(value)]
+    lines += list(_masks(result, params))
     lines += [f"  skipped {s.name} ({s.reason}): {s.detail}" for s in result.skipped[:SKIPPED_SHOWN]]
     if len(result.skipped) > SKIPPED_SHOWN:
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in result.skipped).items())
         lines.append(f"  … {len(result.skipped)} skipped in all ({reasons})")
     lines += [f"  note: {notice.detail}" for notice in result.notices]
     return "\n".join(lines)
+
+
+def _masks(result: PairResult, params: MetricParams) -> Iterator[str]:
+    """Where changes fall, each share beside chance and what rounding alone gives."""
+    for mask in ("principal", "low_magnitude"):
+        key = f"overlap_{mask}"
+        share, chance, null = (result.pooled(f"{key}{end}", params) for end in ("", "_baseline", "_null"))
+        if isfinite(share):
+            beside = f", rounding alone {100 * null:.4g} %" if isfinite(null) else ""
+            yield f"  {key}: {100 * share:.4g} % (chance {100 * chance:.4g} %{beside})"
 
 
 def time_text(seconds: float) -> str:

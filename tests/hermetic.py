@@ -22,6 +22,8 @@ for _name in (
     "RLVIZ_MEMORY_MB",
     "RLVIZ_PATIENCE",
     "RLVIZ_CONNECTIONS",
+    "RLVIZ_DEVICE",
+    "RLVIZ_BACKEND",
 ):
     os.environ.pop(_name, None)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

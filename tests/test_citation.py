@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlviz.citation import cite, measures, outdated
+from rlviz.probes import PROBE_NAMES, probe_called
 from tests.views.pairs import result_of, tuned_weights
 
 LINK = "https://acme.hf.space/?r=0123456789"
@@ -48,4 +49,5 @@ def test_records_of_another_release_are_told_apart():
     old = tuple(
         replace(m, records={name: replace(r, version=0) for name, r in m.records.items()}) for m in result.measured
     )
-    assert outdated(replace(result, measured=old)) == {"coordinate": (0, 1), "spectrum": (0, 1)}
+    found = outdated(replace(result, measured=old))
+    assert found == {name: (0, probe_called(name).version) for name in PROBE_NAMES}

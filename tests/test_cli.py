@@ -69,6 +69,109 @@ def test_json_is_the_documented_object(compared):
     assert {"ref", "commit", "nbytes"} <= set(found["base"])
 
 
+def test_alpha_is_the_share_that_a_mask_holds(pair, tmp_path):
+    base, tuned, store = pair
+    found = {}
+    for alpha in ("0.1", "0.5"):
+        target = tmp_path / f"{alpha}.json"
+        probes = ("--probes", "coordinate,spectrum,masks")
+        done = rlviz(
+            "compare", base, tuned, "--store", store, *probes, "--alpha", alpha, "--json", str(target), "--quiet"
+        )
+        assert done.returncode == 0, done.stderr
+        found[alpha] = json.loads(target.read_text())
+        assert found[alpha]["params"]["alpha"] == float(alpha)
+    small, large = (found[a]["summary"]["overlap_principal_baseline"] for a in ("0.1", "0.5"))
+    assert abs(small - 0.1) < 0.02
+    assert abs(large - 0.5) < 0.02
+    refused = rlviz("report", base, tuned, "--store", store, "-o", str(tmp_path / "r.html"), "--alpha", "0.4")
+    assert refused.returncode == 2
+    assert "Give 0.01, 0.05, 0.1, 0.2, 0.3 or 0.5." in refused.stderr
+
+
+def _null_keys() -> list[str]:
+    """The documented columns of the masks and their nulls."""
+    ends = ("", "_baseline", "_feasible_min", "_feasible_max", "_null", "_null_sd", "_excess", "_z")
+    masks = ("principal", "low_magnitude", "principal_not_low")
+    odds = ("log_odds_principal", *(f"log_odds_principal_mh{end}" for end in ("", "_ci_low", "_ci_high")))
+    return [*(f"overlap_{mask}{end}" for mask in masks for end in ends), *odds]
+
+
+@pytest.fixture(scope="module")
+def with_nulls(pair, tmp_path_factory):
+    """JSON and CSV of all probes, by seed."""
+    base, tuned, store = pair
+    out = tmp_path_factory.mktemp("nulls")
+    found = {}
+    for seed in ("0", "1"):
+        files = ("--json", str(out / f"{seed}.json"), "--csv", str(out / f"{seed}.csv"))
+        probes = ("--probes", "coordinate,spectrum,masks,nulls", "--k", "16", "--quiet")
+        done = rlviz("compare", base, tuned, "--store", store, *probes, "--seed", seed, *files)
+        assert done.returncode == 0, done.stderr
+        with (out / f"{seed}.csv").open() as file:
+            found[seed] = json.loads((out / f"{seed}.json").read_text()), list(csv.DictReader(file))
+    return found
+
+
+@pytest.mark.parametrize("key", _null_keys())
+def test_json_and_csv_hold_the_masks_with_their_nulls(with_nulls, key):
+    found, rows = with_nulls["0"]
+    assert found["summary"][key] is not None
+    matrices = [t for t in found["tensors"] if len(t["shape"]) == 2]
+    assert all(key in t for t in found["tensors"])
+    assert sum(t[key] is not None for t in matrices) > len(matrices) / 2
+    assert all(t[key] is None for t in found["tensors"] if len(t["shape"]) == 1)
+    for row, tensor in zip(rows, found["tensors"], strict=True):
+        assert (row[key] == "") == (tensor[key] is None)
+        assert not row[key] or float(row[key]) == pytest.approx(tensor[key], rel=1e-12)
+
+
+def test_the_masks_numbers_hang_together(with_nulls):
+    summary = with_nulls["0"][0]["summary"]
+    for mask in ("principal", "low_magnitude", "principal_not_low"):
+        of = {end: summary[f"overlap_{mask}{end}"] for end in ("", "_feasible_min", "_feasible_max", "_null")}
+        assert of["_feasible_min"] <= of[""] <= of["_feasible_max"]
+        assert summary[f"overlap_{mask}_excess"] == pytest.approx(of[""] - of["_null"])
+        z = summary[f"overlap_{mask}_excess"] / summary[f"overlap_{mask}_null_sd"]
+        assert summary[f"overlap_{mask}_z"] == pytest.approx(z)
+        assert abs(z) < 4, "the tuned model is noise"
+        assert abs(summary[f"overlap_{mask}_baseline"] - 0.3) < 0.1
+    low, high = (summary[f"log_odds_principal_mh_ci_{end}"] for end in ("low", "high"))
+    assert low < summary["log_odds_principal_mh"] < high
+
+
+def test_json_and_csv_hold_the_simulated_nulls_of_the_sample(with_nulls):
+    found, rows = with_nulls["0"]
+    for key in (
+        "nss_isotropic", "kappa_iso_isotropic", "stable_rank_update_isotropic", "effective_rank_update_isotropic",
+        "energy_principal_isotropic", "energy_left_isotropic", "energy_right_isotropic",
+        "max_principal_angle_left_isotropic_deg", "mean_principal_angle_right_isotropic_deg",
+        "overlap_principal_shuffle", "overlap_low_magnitude_shuffle_z", "row_dispersion_shuffle",
+        "jaccard_principal_low", "jaccard_principal_low_null",
+    ):  # fmt: skip
+        assert found["summary"][key] is not None, key
+        assert sum(bool(row[key]) for row in rows) == sum(t[key] is not None for t in found["tensors"]) > 0, key
+    sampled = [t["name"] for t in found["tensors"] if t["nss_isotropic"] is not None]
+    assert sampled == sorted({name.replace("layers.0", "layers.1") for name in sampled}), "one of each module"
+
+
+def test_the_seed_is_of_the_simulated_nulls_only(with_nulls):
+    first, other = (with_nulls[seed][0]["summary"] for seed in ("0", "1"))
+    differing = {key for key in first if first[key] != other[key]}
+    assert {"nss_isotropic", "overlap_principal_shuffle"} <= differing
+    simulated = ("isotropic", "shuffle")
+    assert all(any(word in key for word in simulated) for key in differing), differing
+
+
+def test_a_seed_that_is_no_number_is_refused(pair):
+    done = rlviz("compare", pair[0], pair[1], "--seed", "many")
+    assert done.returncode == 2
+    assert "--seed" in done.stderr
+    assert "Traceback" not in done.stderr
+    refused = rlviz("compare", pair[0], pair[1], "--seed", "-1")
+    assert refused.stderr.strip() == "rlviz: seed -1: is not a seed. Give 0 or a positive number."
+
+
 def test_csv_has_one_row_per_tensor(compared):
     out, _ = compared
     with (out / "r.csv").open() as file:
@@ -111,8 +214,8 @@ def test_plan_reads_no_weight_and_says_what_it_would(pair, tmp_path):
     done = rlviz("plan", base, tuned, "--json", "-", "--store", str(tmp_path))
     found = json.loads(done.stdout)
     size = sum(Path(p, "model.safetensors").stat().st_size for p in (base, tuned))
-    assert 0.5 * size < found["bytes_to_read"] < 2.1 * size
-    assert set(found["probes"]) == {"coordinate", "spectrum"}
+    assert 0.5 * size < found["bytes_to_read"] < 4.1 * size  # local files are read in place, once a probe
+    assert set(found["probes"]) == {"coordinate", "spectrum", "masks", "nulls"}
     assert found["seconds"] > 0
     assert "tensors compared" in rlviz("plan", base, tuned, "--store", str(tmp_path)).stdout
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -145,6 +248,10 @@ def test_errors_are_one_sentence_with_the_right_exit_code(pair, tmp_path):
             ["https://example.com/a/b", tuned],
             [base, tuned, "--probes", "nonsense"],
             [base, tuned, "--k", "0"],
+            [base, tuned, "--alpha", "0.25"],
+            [base, tuned, "--alpha", "0"],
+            [base, tuned, "--alpha", "nan"],
+            [base, tuned, "--seed", "-1"],
         ],
         3: [["org/model", tuned], [str(tmp_path / "absent"), tuned]],
         4: [[base, str(broken)]],

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rlviz.cli.output import check_target, dumps, write
 from rlviz.errors import InvalidInput
 from rlviz.printed import plan_dict, plan_text, progress_bar, summary_text
+from rlviz.probes import PROBE_NAMES
+from rlviz.probes.masks.probe import ALPHAS
 
 if TYPE_CHECKING:
     from rlviz.result import PairResult
@@ -21,10 +23,11 @@ def add_commands(commands: Any) -> None:
     """Declare both commands; they share the options that say what is measured."""
     pair = argparse.ArgumentParser(add_help=False)
     pair.add_argument("base", metavar="BASE")
-    pair.add_argument("--probes", default="coordinate,spectrum", help="comma-separated, default %(default)s")
+    pair.add_argument("--probes", default=",".join(PROBE_NAMES), help="what to measure, all of %(default)s unless told")
     pair.add_argument("--tensors", default="*", metavar="GLOB", help="only tensors whose name matches")
     pair.add_argument("--budget-minutes", type=float, metavar="M", help="wall time the spectra may take")
     pair.add_argument("--workers", type=int, metavar="N", help="tensors at the same time, default one per core")
+    pair.add_argument("--seed", type=int, default=0, help="of the simulated nulls, default %(default)s")
     pair.add_argument("--store", metavar="DIR", help="where records are kept, default RLVIZ_STORE or the user's cache")
     pair.add_argument("--json", metavar="FILE", help="write the result as JSON; - is stdout")
 
@@ -34,7 +37,12 @@ def add_commands(commands: Any) -> None:
 
     compare = commands.add_parser("compare", parents=[pair], help="compare one or more tuned models with a base")
     compare.add_argument("tuned", metavar="TUNED", nargs="+")
-    compare.add_argument("--k", type=int, default=64, help="subspace rank of angles and energies, default %(default)s")
+    said = "subspace rank of angles, energies and masks, 1 to 128; default %(default)s"
+    compare.add_argument("--k", type=int, default=64, help=said)
+    add_alpha(compare)
+    compare.add_argument(
+        "--backend", metavar="WHERE", help="local, ray or ray://HOST:PORT; default RLVIZ_BACKEND, then local"
+    )
     compare.add_argument("--csv", metavar="FILE", help="write one row per tensor; - is stdout")
     compare.add_argument("--arrays", metavar="FILE", help="write all singular values as safetensors")
     compare.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -55,7 +63,11 @@ def _wanted(args: argparse.Namespace) -> Any:
     from rlviz import api
 
     return api.request(
-        probes=_probes(args.probes), tensors=args.tensors, budget_minutes=args.budget_minutes, workers=args.workers
+        probes=_probes(args.probes),
+        tensors=args.tensors,
+        budget_minutes=args.budget_minutes,
+        workers=args.workers,
+        seed=args.seed,
     )
 
 
@@ -71,7 +83,7 @@ def _compare(args: argparse.Namespace) -> None:
     from rlviz.types import MetricParams
 
     _check_compare(args)
-    params = MetricParams(k=args.k)
+    params = MetricParams(k=args.k, alpha=args.alpha)
     with progress_bar(args.quiet) as report:
         results: list[PairResult] = api.compare(
             args.base,
@@ -81,6 +93,8 @@ def _compare(args: argparse.Namespace) -> None:
             budget_minutes=args.budget_minutes,
             store=args.store,
             workers=args.workers,
+            backend=args.backend,
+            seed=args.seed,
             report=report,
         )
     if args.json:
@@ -101,6 +115,7 @@ def _compare(args: argparse.Namespace) -> None:
 def _check_compare(args: argparse.Namespace) -> None:
     """Refuse what cannot end well before anything is read."""
     check_k(args.k)
+    check_alpha(args.alpha)
     for target in (args.json, args.csv, args.arrays):
         check_target(target)
     if args.json == args.csv == "-":
@@ -115,6 +130,23 @@ def check_k(k: int) -> None:
     """Refuse a subspace rank that no record answers."""
     if not 1 <= k <= K_MAX:
         raise InvalidInput(f"--k {k}", "is not a subspace rank that records hold", f"Give 1 to {K_MAX}.")
+
+
+def add_alpha(parser: Any) -> None:
+    """Declare the share of weights that a mask holds."""
+    said = f"share of the weights in a mask: {_alphas()}; default %(default)s"
+    parser.add_argument("--alpha", type=float, default=0.3, help=said)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a share at which no mask was counted."""
+    if alpha not in ALPHAS:
+        raise InvalidInput(f"--alpha {alpha:g}", "is not a share at which masks are counted", f"Give {_alphas()}.")
+
+
+def _alphas() -> str:
+    *some, last = (f"{alpha:g}" for alpha in ALPHAS)
+    return f"{', '.join(some)} or {last}"
 
 
 def _write_arrays(target: str, results: Sequence[PairResult]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from rlviz.cli.compare import check_k
+from rlviz.cli.compare import add_alpha, check_alpha, check_k
 from rlviz.cli.output import check_target, write
 from rlviz.printed import progress_bar
 from rlviz.types import LENSES, Lens, MetricParams
@@ -22,7 +22,9 @@ def add_commands(commands: Any) -> None:
     )
     report.add_argument("-o", "--output", metavar="FILE", required=True, help="the HTML file; - is stdout")
     report.add_argument("--lens", choices=[lens.value for lens in LENSES], default=Lens.BF16.value)
-    report.add_argument("--k", type=int, default=64, help="subspace rank of angles and energies, default %(default)s")
+    said = "subspace rank of angles, energies and masks, 1 to 128; default %(default)s"
+    report.add_argument("--k", type=int, default=64, help=said)
+    add_alpha(report)
     report.add_argument(
         "--store", metavar="DIR", help="where records are kept, default RLVIZ_STORE or the user's cache"
     )
@@ -35,8 +37,9 @@ def _report(args: argparse.Namespace) -> None:
 
     check_target(args.output)
     check_k(args.k)
+    check_alpha(args.alpha)
     results = _results(args)
-    write(args.output, report_html(results, MetricParams(lens=Lens(args.lens), k=args.k)))
+    write(args.output, report_html(results, MetricParams(lens=Lens(args.lens), k=args.k, alpha=args.alpha)))
 
 
 def _results(args: argparse.Namespace) -> list[PairResult]:

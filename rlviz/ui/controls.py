@@ -6,7 +6,8 @@ widget that is not drawn, or that moves in the page, takes its parameter out of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -14,22 +15,25 @@ from numpy.typing import NDArray
 
 from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS, Metric
+from rlviz.probes.masks.probe import ALPHAS, PRESET_RANKS
 from rlviz.types import LENSES
 from rlviz.ui.state import BUDGETS_MIN, DEFAULTS, LINEAR, RESULT, choice, edge_texts
 
 # No `format_func` on any of these: a bound widget writes what it displays, and reads back only that.
-_BY_TITLE = {metric.title: metric for metric in METRICS.values()}
+_BY_TITLE = {metric.title: metric for metric in METRICS.values() if not metric.companion}
 K_CHOICES = ("1", "2", "4", "8", "16", "32", "64", "96", "128")
+ALL_RANKS = tuple(sorted({*K_CHOICES, *map(str, PRESET_RANKS)}, key=int))
+ALPHA_CHOICES = tuple(f"{alpha:g}" for alpha in ALPHAS)
 
 
-def render_controls(shown: Collection[str]) -> None:
-    """One row of the controls named, see `PAGE_CONTROLS`."""
+def render_controls(shown: Collection[str], ranks: Sequence[str] = K_CHOICES) -> None:
+    """One row of the controls named, see `PAGE_CONTROLS`; `ranks` are what k offers beside the one chosen."""
     # The wrapper holds the width: hiding the container alone would leave a gap.
     hidden = ", ".join(f"div:has(> .st-key-control_{key})" for key in _CONTROLS if key not in shown)
     if hidden:
         st.html(f"<style>{hidden} {{display: none}}</style>")
     with st.container(horizontal=True, vertical_alignment="bottom", key="controls"):
-        for key, (width, draw) in _CONTROLS.items():
+        for key, (width, draw) in {**_CONTROLS, "k": (240, partial(_k, ranks))}.items():
             with st.container(key=f"control_{key}", width=width):
                 draw()
 
@@ -74,14 +78,28 @@ def _metric() -> None:
     )
 
 
-def _k() -> None:
+def _k(ranks: Sequence[str] = K_CHOICES) -> None:
+    chosen = choice("k")
+    offered = {*ranks, DEFAULTS["k"], *([chosen] if chosen in ALL_RANKS else [])}
     st.select_slider(
         "k (subspace rank)",
-        K_CHOICES,
+        sorted(offered, key=int),
         value=DEFAULTS["k"],
         key="k",
         bind="query-params",
         help="How many leading singular directions count as principal; at most r - 1 per matrix.",
+    )
+
+
+def _alpha() -> None:
+    st.select_slider(
+        "α (share of the weights in a mask)",
+        ALPHA_CHOICES,
+        value=DEFAULTS["alpha"],
+        key="alpha",
+        bind="query-params",
+        help="The principal mask holds this share of largest entries of the rank-k part of the base, the low-magnitude "
+        "mask this share of smallest weights; ties with the last one are inside.",
     )
 
 
@@ -113,6 +131,7 @@ _CONTROLS: Mapping[str, tuple[int, Callable[[], None]]] = {
     "metric": (280, _metric),
     "lens": (500, _lens),
     "k": (240, _k),
+    "alpha": (280, _alpha),
     "coverage": (190, _coverage),
     "eta": (340, _threshold("eta", "η (tolerance relative to the larger weight)", ETA_EDGES)),
     "tau": (340, _threshold("tau", "τ (absolute tolerance)", TAU_EDGES)),
@@ -127,6 +146,8 @@ PAGE_CONTROLS: Mapping[str, tuple[str, ...]] = {
     "Precision": ("lens", "coverage", "eta", "tau"),
     "Spectra": (),
     "Angles": ("k",),
+    "Masks": ("k", "alpha"),
+    "Gates": ("k", "alpha"),
     "Library": (),
     "Methods": (),
 }

@@ -9,7 +9,7 @@ import streamlit as st
 
 from rlviz.result import PairResult
 from rlviz.types import ModelIdentity
-from rlviz.ui.controls import ESTIMATE_CONTROLS, PAGE_CONTROLS, RUN_CONTROLS, render_controls
+from rlviz.ui.controls import ESTIMATE_CONTROLS, K_CHOICES, PAGE_CONTROLS, RUN_CONTROLS, render_controls
 from rlviz.ui.errors import render_error
 from rlviz.ui.inputs import RUN_AT_ONCE, render_inputs
 from rlviz.ui.loading import Pair, look_up, problems
@@ -18,11 +18,13 @@ from rlviz.ui.picker import render_picker
 from rlviz.ui.plans import distinct, render_failures, render_plans
 from rlviz.ui.preview import render_preview
 from rlviz.ui.progress import render_progress
+from rlviz.ui.rescaled import rescale_once
 from rlviz.ui.share import render_share
 from rlviz.ui.starting import start, start_new_previews
 from rlviz.ui.state import models
 from rlviz.ui.text import escaped
 from rlviz.ui.visitor import render_sign_in
+from rlviz.views.masks_words import counted_ranks
 from rlviz.views.tables import skipped_table
 from rlviz.views.words import count, tuned_labels
 
@@ -75,7 +77,8 @@ def render_frame(page: str) -> None:
         render_picker(shown)
     of_page = PAGE_CONTROLS[page] if shown or not needed else ESTIMATE_CONTROLS if estimates else ()
     startable = needed and any(not p.complete and not p.under_way for p in pairs)
-    render_controls([*of_page, *(RUN_CONTROLS if startable else ())])
+    ranks = tuple(map(str, counted_ranks(shown))) if page == "Masks" else ()
+    render_controls([*of_page, *(RUN_CONTROLS if startable else ())], ranks or K_CHOICES)
     if needed and estimates:
         if shown:  # each part says which models it is about
             _render_part("Estimated", [e.tuned for e in estimates])
@@ -106,6 +109,7 @@ def _render_state(shown: Sequence[PairResult], pairs: Sequence[Pair]) -> None:
     if waiting and st.session_state.pop(RUN_AT_ONCE, False):
         start(waiting)
         st.rerun()
+    rescale_once(pairs)
     if start_new_previews([p for p in waiting if not p.under_way]):
         st.rerun()
     with progress:

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from rlviz.probes import AFTERWARDS
 from rlviz.shelf import Entry
 from rlviz.ui.loading import shelf
 from rlviz.ui.permalink import opening, take_over, view_of_result
@@ -22,7 +23,8 @@ _PERCENT: dict[str, Any] = {"format": "%.1f %%"}
 
 def render_library() -> None:
     """Both tables; a ticked row becomes what every page compares."""
-    entries = shelf().entries()
+    # What was measured at matched norm is shown with the results that it extends.
+    entries = [e for e in shelf().entries() if e.probes != AFTERWARDS]
     st.title("Library")
     _render_way_on()
     if entries:

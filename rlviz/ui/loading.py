@@ -20,6 +20,7 @@ from rlviz.sampling import Preview
 from rlviz.shelf import Shelf
 from rlviz.sources import ModelRef
 from rlviz.store import Store
+from rlviz.ui.matching import with_matched
 from rlviz.ui.state import BUDGETS_MIN, LINEAR, RESULT, choice, models
 from rlviz.ui.visitor import OF_VISITOR, session_id, visitor
 from rlviz.views.breakdown import linear_layers
@@ -97,7 +98,9 @@ def _pair_or_error(base: str, tuned: str) -> Pair | RlvizError:
 
 def results() -> tuple[PairResult, ...]:
     """Results of the pairs that have any, partial ones included, over the tensors the reader chose to cover."""
-    found = tuple(p.shown for p in comparison() if p.shown is not None)
+    found = with_matched(
+        tuple(p.shown for p in comparison() if p.shown is not None), request(), lambda key: _result(shelf(), key)
+    )
     if choice("coverage") != LINEAR:
         return found
     linear = tuple(r.restricted(linear_layers) for r in found)

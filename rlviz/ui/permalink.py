@@ -22,7 +22,7 @@ from rlviz.metrics import METRICS
 from rlviz.result import PairResult
 from rlviz.sources import ModelRef
 from rlviz.types import LENSES, ModelIdentity
-from rlviz.ui.controls import K_CHOICES
+from rlviz.ui.controls import ALL_RANKS, ALPHA_CHOICES
 from rlviz.ui.loading import Pair, linked_keys, shelf, store
 from rlviz.ui.state import BUDGETS_MIN, DEFAULTS, LINEAR, RESULT, choice, edge_texts, models
 from rlviz.ui.text import escaped
@@ -39,12 +39,18 @@ def _never(value: str) -> bool:
     return not value
 
 
+def _on_offer(key: str) -> bool:
+    """Whether a map can be drawn of the metric: nulls, limits and intervals stand beside others only."""
+    return key in METRICS and not METRICS[key].companion
+
+
 # What a link may choose, apart from models: the word for it, and whether a value is known.
 _KNOWN: Mapping[str, tuple[str, Callable[[str], bool]]] = {
-    "metric": ("the metric", METRICS.__contains__),
+    "metric": ("the metric", _on_offer),
     "lens": ("the lens", LENSES.__contains__),
     "coverage": ("the tensors", (DEFAULTS["coverage"], LINEAR).__contains__),
-    "k": ("k", K_CHOICES.__contains__),
+    "k": ("k", ALL_RANKS.__contains__),
+    "alpha": ("α", ALPHA_CHOICES.__contains__),
     "budget": ("the time budget", BUDGETS_MIN.__contains__),
     "eta": ("η", edge_texts(ETA_EDGES).__contains__),
     "tau": ("τ", edge_texts(TAU_EDGES).__contains__),

@@ -30,7 +30,7 @@ def _bars(pairs: Sequence[Pair], drawn: dict[str, int]) -> None:
     for pair in pairs:
         for key in (pair.preview_key, pair.key):
             if (status := now.get(key)) and status.under_way:
-                _bar(pair, status)
+                render_bar(pair.tuned, status)
     if any(status is None or not status.under_way or status.rounds > drawn[key] for key, status in now.items()):
         st.rerun()
     _partial_heatmap([pair for pair in pairs if pair.key in drawn])
@@ -40,10 +40,11 @@ def _under_way(pair: Pair) -> Iterator[JobStatus]:
     yield from (status for status in (pair.run, pair.estimating) if status and status.under_way)
 
 
-def _bar(pair: Pair, status: JobStatus) -> None:
+def render_bar(about: str, status: JobStatus) -> None:
+    """How far one job is, and the button that stops it for who may."""
     share, text = _said(status)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(share, text=f"{escaped(pair.tuned)}: {text}")
+        st.progress(share, text=f"{escaped(about)}: {text}")
         if status.stopping:
             return
         if jobs().may_cancel(status.key, visitor(), session_id()):

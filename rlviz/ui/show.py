@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from rlviz import views
-from rlviz.metrics import METRICS, Metric
+from rlviz.metrics import Metric
 from rlviz.result import PairResult
 from rlviz.types import MetricParams
 from rlviz.ui.text import escaped
 from rlviz.views import Plot
-from rlviz.views.tables import tensor_card
+from rlviz.views.masks_remarks import masks_remarks
+from rlviz.views.masks_words import mask_numbers, masks_answer, overlap_table
+from rlviz.views.tables import companions, main_metrics, tensor_card
 from rlviz.views.theme import PLOTLY_CONFIG, ThemeName
-from rlviz.views.words import headline, headline_numbers, provenance_line, tuned_labels
+from rlviz.views.words import Headline, headline, headline_numbers, provenance_line, sentences, tuned_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +32,29 @@ def theme() -> ThemeName:
 
 def render_answer(results: Sequence[PairResult], params: MetricParams) -> None:
     """The computed sentence, then headline numbers per tuned model with their null beside them."""
-    st.markdown(f"#### {escaped(headline(results, params))}")
-    labels = tuned_labels(results)
-    for result, label in zip(results, labels, strict=True):
-        numbers = headline_numbers(result, params)
+    _answer([headline(results, params)], results, [headline_numbers(r, params) for r in results])
+
+
+def render_mask_answer(results: Sequence[PairResult], params: MetricParams) -> None:
+    """The same of the masks, and under it what else the reader must know."""
+    _answer(masks_answer(results, params), results, [mask_numbers(r, params) for r in results])
+    for remark in masks_remarks(results, params):
+        st.markdown(escaped(remark))
+
+
+def render_overlap_table(results: Sequence[PairResult], params: MetricParams) -> None:
+    """Overlaps with everything they must be read against; their numbers are taken away under the figure."""
+    rows = overlap_table(results, params)
+    if rows:
+        st.dataframe(rows, hide_index=True)
+
+
+def _answer(said: Sequence[str], results: Sequence[PairResult], numbers_of: Sequence[Sequence[Headline]]) -> None:
+    for sentence in said:
+        st.markdown(f"#### {escaped(sentence)}")
+    for label, numbers in zip(tuned_labels(results), numbers_of, strict=True):
+        if not numbers:
+            continue
         columns = st.columns([1.2, *[1] * len(numbers)], vertical_alignment="center")
         columns[0].markdown(f"**{escaped(label)}**")
         for column, number in zip(columns[1:], numbers, strict=True):
@@ -54,7 +75,11 @@ def render_figure(plot: Plot, key: str) -> None:
 
 def render_heatmap(results: Sequence[PairResult], metric: Metric, params: MetricParams, key: str = "heatmap") -> None:
     """The layer × module heat map; a click on a cell makes its tensor the chosen one, everywhere."""
-    plot = views.plot_layer_heatmap(results, metric, params, theme())
+    render_map(views.plot_layer_heatmap(results, metric, params, theme()), key, results, metric)
+
+
+def render_map(plot: Plot, key: str, results: Sequence[PairResult], metric: Metric) -> None:
+    """Any layer × module map with everything that belongs under it."""
     render_clickable(plot, key)
     _under(plot, key, results, metric)
 
@@ -179,10 +204,13 @@ def render_masters_note(results: Sequence[PairResult]) -> None:
 def render_methods() -> None:
     """Every metric of the registry, by family."""
     families: dict[str, list[Metric]] = {}
-    for metric in METRICS.values():
+    for metric in main_metrics():
         families.setdefault(metric.probe, []).append(metric)
     for probe, metrics in families.items():
         st.header(f"{probe.capitalize()} probe")
         for metric in metrics:
             render_definition(metric)
+            if beside := companions(metric):
+                lines = (f"- `{m.column}` ${m.formula}$: {sentences(m.meaning, m.caveat)}" for m in beside)
+                st.markdown("\n".join(["Beside it:", "", *lines]))
             st.divider()

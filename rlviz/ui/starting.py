@@ -10,17 +10,19 @@ import streamlit as st
 from rlviz import api
 from rlviz.access import Visitor, digest, token_for
 from rlviz.engine import Plan, Request
+from rlviz.engine.plan import compared_bytes
 from rlviz.errors import RlvizError
 from rlviz.jobs import Work
 from rlviz.sampling.budget import DEFAULT_BYTES
 from rlviz.sources import ModelRef
 from rlviz.types import ModelIdentity
-from rlviz.ui.loading import Pair, jobs, request, shelf, store
+from rlviz.ui.loading import Pair, comparison, jobs, request, shelf, store
 from rlviz.ui.state import BUDGETS_MIN, choice
 from rlviz.ui.visitor import OF_VISITOR, session_id, visitor
 
 # session key: previews this session has asked for, so that a cancelled one stays so
 _ASKED = f"{OF_VISITOR}asked previews"
+RESCALE = f"{OF_VISITOR}rescale"  # session key: that the runs just started are to be rescaled when all have ended
 _REFUSED = f"{OF_VISITOR}refused"  # session key: what the last attempt to start was refused with
 _PLAN_TTL_S = 300
 
@@ -45,6 +47,21 @@ def start(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         try:
             jobs().ask(_exact(pair, planned(pair)), visitor(), session_id())
+        except RlvizError as error:
+            refused.append(str(error))
+    st.session_state[_REFUSED] = list(dict.fromkeys(refused))
+    st.session_state[RESCALE] = len(comparison()) > 1
+
+
+def start_rescaled(pairs: Sequence[Pair], keys: Sequence[str], wanted: Request) -> None:
+    """Start (or join) the runs of these finished pairs at matched norm, kept under `keys`."""
+    refused: list[str] = []
+    for pair, key in zip(pairs, keys, strict=True):
+        try:
+            again = _exact(pair, planned(pair))
+            work = replace(again, key=key, probes=wanted.probes, beside=wanted.beside, budget_minutes=None)
+            nbytes = sum(compared_bytes(m.match) for m in pair.result.measured) if pair.result else 0
+            jobs().ask(replace(work, nbytes=nbytes, expected_s=None), visitor(), session_id())
         except RlvizError as error:
             refused.append(str(error))
     st.session_state[_REFUSED] = list(dict.fromkeys(refused))

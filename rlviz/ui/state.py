@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rlviz.bins import ETA_EDGES, TAU_EDGES
 from rlviz.metrics import METRICS
+from rlviz.probes.masks.probe import ALPHAS
 from rlviz.types import LENSES, Lens, MetricParams
 
 MAX_TUNED: Final = 6  # as many as there are colours that stay apart
@@ -29,6 +30,7 @@ DEFAULTS: Final[dict[str, str]] = {
     "tensor": "",
     RESULT: "",
     "k": "64",
+    "alpha": "0.3",
     "eta": "0.001",
     "tau": "1e-05",
 }
@@ -46,6 +48,7 @@ def params() -> MetricParams:
     return MetricParams(
         lens=Lens(lens) if lens in LENSES else Lens.BF16,
         k=int(_number("k")),
+        alpha=_alpha(),
         eta=_edge("eta", ETA_EDGES),
         tau=_edge("tau", TAU_EDGES),
     )
@@ -69,6 +72,12 @@ def _number(key: str) -> float:
     except ValueError:
         return float(DEFAULTS[key])
     return value if value > 0 else float(DEFAULTS[key])
+
+
+def _alpha() -> float:
+    """A share of the weights at which masks are counted."""
+    value = _number("alpha")
+    return value if value in ALPHAS else float(DEFAULTS["alpha"])
 
 
 def _edge(key: str, edges: NDArray[np.float64]) -> float:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from rlviz.metrics import METRICS
 from rlviz.metrics.alignment import alignment_curve, direction_table
+from rlviz.metrics.isotropic_null import noise_angles, simulated_ranks
 from rlviz.metrics.subspace import (
     PROBE,
     Subspace,
@@ -21,9 +24,11 @@ from rlviz.metrics.subspace import (
     spectral_gap,
 )
 from rlviz.result import PairResult
+from rlviz.types import MetricParams
 from rlviz.views.chosen import Chosen, chosen, not_measured
 from rlviz.views.curves import Line, Mark, Panel, lines_table, plot_lines
 from rlviz.views.figure import Floats, Plot
+from rlviz.views.noise import noise_label, noise_note
 from rlviz.views.remember import remembered
 from rlviz.views.theme import ThemeName, tokens
 from rlviz.views.words import angle, number, percent, sentences, times_chance
@@ -55,7 +60,14 @@ def plot_angle_curves(results: Sequence[PairResult], name: str, k: int, theme: T
         for c in members:
             curve = angle_curve(c.measured, side, k)
             lines.append(Line(c.label, np.arange(1.0, len(curve) + 1), _degrees(curve), c.colour))
-            parts.append(f"{c.label} {side} largest {angle(float(curve[-1]))}, mean {angle(float(curve.mean()))}")
+            noise = noise_angles(c.measured, side, k)
+            beside = ("", "") if noise is None else (f" (noise {_text(noise[-1])})", f" (noise {_text(noise.mean())})")
+            parts.append(
+                f"{c.label} {side} largest {_text(curve[-1])}{beside[0]}, mean {_text(curve.mean())}{beside[1]}"
+            )
+            if noise is not None:
+                x = np.arange(1.0, len(noise) + 1)
+                lines.append(Line(noise_label(c.label, members), x, _degrees(noise), tokens(theme).chance, "chance"))
         first = members[0].measured
         random = chance_angles(first, side, k)
         lines.append(Line("chance", np.arange(1.0, len(random) + 1), _degrees(random), tokens(theme).chance, "chance"))
@@ -75,13 +87,31 @@ def plot_angle_curves(results: Sequence[PairResult], name: str, k: int, theme: T
     used, gap = rank_used(members[0].measured, k), spectral_gap(members[0].measured, rank_used(members[0].measured, k))
     caption = sentences(
         f"Angles between the top-{used} subspaces of base and tuned",
-        "Dashed: two random subspaces of the same dimensions (simulated)",
+        *parts,
+        "Uppermost, chance: two random subspaces of the same dimensions (simulated, 32 draws)",
+        noise_note(members),
         f"The largest angle follows the gap at k: γ_k = {number(gap)} here",
     )
     return Plot(
         plot_lines(panels, theme), sentences(f"Principal angles of {name} at k = {used}. {'; '.join(parts)}"), caption,
         lines_table(panels, "i", "angle_deg"),
     )  # fmt: skip
+
+
+def _text(radians: float) -> str:
+    return angle(float(radians))
+
+
+def _noise_over_k(c: Chosen, ranks: NDArray[np.int64], members: Sequence[Chosen], theme: ThemeName) -> list[Line]:
+    """Largest angle that noise of the update's norm gives at the ranks of the observed line."""
+    kept = simulated_ranks(c.measured)
+    at = kept[(kept >= ranks.min()) & (kept <= ranks.max())]
+    if not at.size:
+        return []
+    sides = [METRICS[f"max_principal_angle_{side}_isotropic"] for side, _ in _SIDES]
+    largest = [max(metric.of(c.measured, MetricParams(k=k)) for metric in sides) for k in at.tolist()]
+    x, y = at.astype(np.float64), _degrees(np.array(largest))
+    return [Line(noise_label(c.label, members), x, y, tokens(theme).chance, "chance")]
 
 
 @remembered
@@ -96,6 +126,7 @@ def plot_max_angle_over_k(results: Sequence[PairResult], name: str, k: int, them
         ranks, left, right, _ = max_angle_over_k(c.measured)
         largest = np.maximum(left, right)
         lines.append(Line(c.label, ranks.astype(np.float64), _degrees(largest), c.colour, mode="lines+markers"))
+        lines += _noise_over_k(c, ranks, members, theme)
         parts.append(f"{c.label} between {angle(float(largest.min()))} and {angle(float(largest.max()))}")
     ranks, _, _, gap = max_angle_over_k(members[0].measured)
     x = ranks.astype(np.float64)
@@ -127,6 +158,7 @@ def plot_max_angle_over_k(results: Sequence[PairResult], name: str, k: int, them
     caption = sentences(
         "Largest angle of the two sides at each preset k",
         "Where the gap of the base is small, a small update turns the subspace far",
+        noise_note(members),
     )
     return Plot(
         plot_lines(panels, theme), sentences(f"Largest principal angle of {name} over k. {'; '.join(parts)}"), caption,

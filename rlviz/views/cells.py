@@ -177,7 +177,8 @@ def _log_scale(positive: Floats, centred: bool) -> ColourScale:
 def colour_scale(metric: Metric, values: Floats, chances: NDArray[np.float64]) -> ColourScale:
     """One scale over all panels: fractions fixed to 0-1, magnitudes and angles log10, the rest from the data.
 
-    A log metric whose chance value is 1 everywhere (an enrichment) diverges around 1.
+    A log metric whose chance value is 1 everywhere (an enrichment) diverges around 1, a linear one with values on both
+    sides of 0 around 0.
     """
     known = values[np.isfinite(values)]
     if metric.scale == "fraction":
@@ -193,5 +194,8 @@ def colour_scale(metric: Metric, values: Floats, chances: NDArray[np.float64]) -
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if low == high:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    signed = low < 0 < high
+    if signed:
+        low, high = -max(-low, high), max(-low, high)
     ticks = tuple(float(t) for t in np.linspace(low, high, 5))
-    return ColourScale(low, high, False, False, ticks, tuple(f"{t:.3g}{suffix}" for t in ticks))
+    return ColourScale(low, high, False, signed, ticks, tuple(f"{t:.3g}{suffix}" for t in ticks))

@@ -26,7 +26,7 @@ from rlviz.views.words import safe
 
 Kind = Literal["tuned", "base", "chance"]
 _MAX_DIRECT = 4  # lines that are labelled at their ends; more get a legend
-_PLOT_PX = 1100  # assumed width of the drawing area, for the room that labels between panels take
+_PLOT_PX = 900  # assumed width of the drawing area, for the room that labels between panels take
 _MAX_POINTS = 4000  # per line: beyond that the browser slows down and no pixel is gained
 
 
@@ -176,6 +176,8 @@ def plot_lines(panels: Sequence[Panel], theme: ThemeName, *, height: int = FIGUR
     figure.update_layout(figure_layout(theme, height=height))
     top += 24 if not direct else 0
     figure.update_layout(margin={"l": 64, "r": room, "t": top, "b": 56})
+    if not direct and any(p.title for p in panels):  # above the titles
+        figure.update_layout(legend={"y": 1 + 30 / (height - top - 56)})
     named: set[str] = set()
     for i, (panel, domain) in enumerate(zip(panels, _domains(panels, room), strict=True)):
         axis = str(i + 1) if i else ""

@@ -56,18 +56,26 @@ class _Seen:
 
 
 @remembered
-def plot_layer_heatmap(results: Sequence[PairResult], metric: Metric, params: MetricParams, theme: ThemeName) -> Plot:
+def plot_layer_heatmap(
+    results: Sequence[PairResult],
+    metric: Metric,
+    params: MetricParams,
+    theme: ThemeName,
+    *,
+    scale: ColourScale | None = None,
+) -> Plot:
     """A metric over layers (x) and modules (y), one panel per tuned model, one colour scale over all.
 
     Fractions are fixed to 0-1, magnitudes and angles are log10 with real tick labels, enrichments diverge
-    around 1. Clicks and hover come from invisible square markers whose ``customdata`` is
-    ``[tensor name, model index, place, text]``; the name is that of the cell's first tensor.
+    around 1, signed values around 0; `scale` is another scale than the data's. Clicks and hover come from invisible
+    square markers whose ``customdata`` is ``[tensor name, model index, place, text]``; the name is that of the cell's
+    first tensor.
     """
     seen = [
         _Seen(Panel(label, tuned_colour(i, theme), i, measured_cells(r, metric, params)), r, params)
         for i, (label, r) in enumerate(zip(tuned_labels(results), results, strict=True))
     ]
-    return _plot_seen(seen, metric, theme, param_words(metric, params))
+    return _plot_seen(seen, metric, theme, param_words(metric, params), scale)
 
 
 @remembered
@@ -86,14 +94,16 @@ def plot_lens_heatmaps(result: PairResult, lenses: Sequence[Lens], params: Metri
     return replace(plot, caption=sentences(f"Share unchanged under each lens: {shares}", plot.caption, note))
 
 
-def _plot_seen(seen: Sequence[_Seen], metric: Metric, theme: ThemeName, words: str) -> Plot:
+def _plot_seen(
+    seen: Sequence[_Seen], metric: Metric, theme: ThemeName, words: str, scale: ColourScale | None = None
+) -> Plot:
     """Small multiples on shared rows, columns and colours; `words` state the parameters all of them share."""
     panels = [s.panel for s in seen]
     frame = frame_of(panels, _undefined_modules([s.result for s in seen], metric))
     if not frame.layers and not frame.outside:
         return blank(theme, f"Nothing to draw: {said(metric)} is not defined for any tensor compared here.")
     flat = [c for p in panels for c in p.cells.values()]
-    scale = colour_scale(metric, np.array([c.value for c in flat]), np.array([c.chance for c in flat]))
+    scale = scale or colour_scale(metric, np.array([c.value for c in flat]), np.array([c.chance for c in flat]))
     log = ", log scale" if scale.log else ""
     bar_title = f"{title_of(metric)}{f' {words}' if words else ''}, {unit_of(metric)}{log}"
     figure = draw_panels(panels, frame, scale, theme, bar_title=bar_title, missing=NOT_COMPARED)
@@ -186,7 +196,7 @@ def place(cell: Cell) -> str:
 
 
 def _caption(metric: Metric, frame: Frame, words: str, shared: bool) -> str:
-    pooled = "the pooled value" if metric.parts else f"the {metric.pooling}"
+    pooled = "the pooled value" if metric.pooling == "pooled" else f"the {metric.pooling}"
     return sentences(
         f"{metric.meaning.rstrip('.')}{f' ({words})' if words else ''}",
         chance_sentence(metric),

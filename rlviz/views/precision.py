@@ -13,12 +13,14 @@ import plotly.graph_objects as go
 from rlviz.metrics import METRICS
 from rlviz.metrics.coordinate import PROBE
 from rlviz.metrics.coordinate_series import (
+    FlipRate,
     ToleranceCurve,
     eta_curve,
     flip_rate_by_exponent,
     tau_curve,
     ulp_histogram,
 )
+from rlviz.metrics.noise_flips import NoiseFlipRate, misplaced_flips, noise_flip_rate
 from rlviz.result import PairResult
 from rlviz.types import LENSES, Lens, Measured, MetricParams
 from rlviz.views.curves import Line, Mark, Panel, lines_table, plot_lines
@@ -244,34 +246,51 @@ def _ulp_bars(c: _Counted, steps: Any, shares: Floats, texts: Sequence[str]) -> 
 
 @remembered
 def plot_flip_rate_by_exponent(results: Sequence[PairResult], theme: ThemeName, name: str | None = None) -> Plot:
-    """Share of weights whose bf16 code changed, by binade of the base weight, and how many weights each holds."""
+    """Share of weights whose bf16 code changed, by binade of the base weight, and how many weights each holds.
+
+    Dashed is what isotropic noise gives that flips as many entries of each tensor (see `noise_flip_rate`).
+    """
     rates: list[Line] = []
+    of_noise: list[Line] = []
     held: list[Line] = []
     parts: list[str] = []
     for c in _counted(results, name, theme):
         flips = flip_rate_by_exponent(c.group)
         if flips is None:
             continue
-        # binades with a handful of weights draw noise; -127 holds zeros and subnormals, which have no exponent
-        enough = (flips.exponent > -127) & (flips.n >= flips.n.sum() * 1e-5)
-        if not enough.any():
+        exponent, rate = _populous(flips)
+        if not exponent.size:
             continue
-        exponent, rate = flips.exponent[enough].astype(np.float64), flips.rate[enough]
         rates.append(Line(c.label, exponent, rate * 100, c.colour, mode="lines+markers"))
-        share = flips.n[enough] / flips.n.sum() * 100
+        share = flips.n[np.isin(flips.exponent, exponent)] / flips.n.sum() * 100
         held = held or [Line("weights", exponent, share, tokens(theme).base, "base", mode="lines+markers")]
         ends = [f"{percent(float(rate[i]))} at |w| ≈ 2^{int(exponent[i])}" for i in (0, -1)]
-        parts.append(f"{c.label}: from {ends[0]} to {ends[1]}")
+        parts.append(f"{c.label}: from {ends[0]} to {ends[1]}{_misplaced(c)}")
+        if (noise := noise_flip_rate(c.group)) is not None:
+            binades, expected = _populous(noise)
+            of_noise.append(Line(f"noise, {c.label}", binades, expected * 100, tokens(theme).chance, "chance"))
     if not rates:
         return blank(theme, _NOTHING)
-    x = "exponent of the base weight, log₂|w₀|"
+    x, drawn = "exponent of the base weight, log₂|w₀|", (*rates, *of_noise)
     panels = [
-        Panel(tuple(rates), x, "changed (bf16), %", "Flip rate", y_range=(0.0, 102.0), x_word="binade 2^", y_unit=" %"),
+        Panel(drawn, x, "changed (bf16), %", "Flip rate", y_range=(0.0, 102.0), x_word="binade 2^", y_unit=" %"),
         Panel(tuple(held), x, "weights, %", "Where the weights are", x_word="binade 2^", y_unit=" %"),
     ]
     caption = sentences(
         "One ULP is constant within a binade, so a step of given size flips small weights and leaves large ones",
+        "Dashed: isotropic noise that flips as many entries of each tensor" if of_noise else "",
         "Binades with fewer than one weight in 100 000 are left out",
     )
     alt = sentences(f"Flip rate by exponent. {'; '.join(parts)}")
     return Plot(plot_lines(panels, theme), alt, caption, lines_table(panels, "exponent", "percent"))
+
+
+def _populous(flips: FlipRate | NoiseFlipRate) -> tuple[Floats, Floats]:
+    """Exponents and rates worth drawing: a handful of weights draws noise; -127 holds zeros, which have no exponent."""
+    enough = (flips.exponent > -127) & (flips.n >= flips.n.sum() * 1e-5)
+    return flips.exponent[enough].astype(np.float64), flips.rate[enough]
+
+
+def _misplaced(c: _Counted) -> str:
+    share = misplaced_flips(c.group)
+    return f"; {percent(share)} of its flips lie in other binades than noise would put them" if isfinite(share) else ""

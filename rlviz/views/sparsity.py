@@ -198,8 +198,8 @@ def plot_dispersion(results: Sequence[PairResult], params: MetricParams, theme: 
     _dispersion_axes(figure, metrics, modules, np.array(every), theme)
     caption = sentences(
         "One dot per matrix: variance of the changed share between its rows (columns) over that of Bernoulli scatter",
-        "Dashed: 1, Bernoulli. Isotropic noise plus rounding alone already gives 1.8 to 7.6 by rows and 1.1 to 7.6 by "
-        "columns: only what exceeds that is structure",
+        "Dashed: 1, Bernoulli. Isotropic noise plus rounding alone gives more than that: the Masks page draws how "
+        "much, and only what exceeds it is structure",
     )
     return Plot(figure, sentences(f"Dispersion of changes in bf16. {'; '.join(parts)}"), caption, tuple(rows))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rlviz.metrics import METRICS
+from rlviz.metrics import METRICS, Metric
 from rlviz.result import PairResult, flat_row
 from rlviz.types import LENSES, MetricParams
 from rlviz.views.words import (
@@ -21,6 +21,21 @@ from rlviz.views.words import (
 )
 
 HEADLINES = ("update_sparsity", "relative_update_norm", "nss", "energy_principal_enrichment")
+
+
+def main_metrics() -> tuple[Metric, ...]:
+    """The metrics that tables on pages show: all but those that stand beside another one."""
+    return tuple(metric for metric in METRICS.values() if not metric.companion)
+
+
+def companions(metric: Metric) -> tuple[Metric, ...]:
+    """What stands beside a metric: the companions whose key begins with its key, and with no longer one's."""
+    keys = [m.key for m in main_metrics()]
+    return tuple(
+        m
+        for m in METRICS.values()
+        if m.companion and max((k for k in keys if m.key.startswith(f"{k}_")), key=len, default="") == metric.key
+    )
 
 
 def tensor_table(results: Sequence[PairResult], params: MetricParams) -> list[dict[str, Any]]:
@@ -50,7 +65,7 @@ def tensor_card(results: Sequence[PairResult], name: str, params: MetricParams) 
         if m.name == name
     ]
     rows: list[dict[str, str]] = []
-    for metric in METRICS.values():
+    for metric in main_metrics():
         measured = [(label, m) for label, m in members if metric.probe in m.records]
         if measured:
             texts = {label: value_text(metric, metric.of(m, params), 4) for label, m in measured}
@@ -84,7 +99,7 @@ def measure_table(results: Sequence[PairResult], params: MetricParams) -> list[d
         {"measure": title_of(metric)}
         | {la: value_text(metric, r.pooled(metric.key, params), 4) for r, la in zip(results, labels, strict=True)}
         | {"over tensors": metric.pooling, "chance": metric.chance_text or "–", "source": metric.source}
-        for metric in METRICS.values()
+        for metric in main_metrics()
     ]
 
 

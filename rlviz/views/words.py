@@ -201,6 +201,7 @@ def param_words(metric: Metric, params: MetricParams) -> str:
     words = {
         "lens": LENS_WORDS[params.lens],
         "k": f"k = {params.k}",
+        "alpha": f"α = {setting(params.alpha)}",
         "eta": f"η = {setting(params.eta)}",
         "tau": f"τ = {setting(params.tau)}",
     }

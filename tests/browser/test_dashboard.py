@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests.browser.conftest import App, start_app
 
 pytestmark = pytest.mark.browser
-PAGES = ("", "sparsity", "precision", "spectra", "angles", "methods")
+PAGES = ("", "sparsity", "precision", "spectra", "angles", "masks", "gates", "methods")
 
 
 def goto(page: Page, url: str) -> None:
@@ -195,11 +196,50 @@ def test_every_choice_survives_the_link(app, new_page):
     assert {key: values[0] for key, values in query(other).items() if key in chosen} == chosen
 
 
+def test_masks_follow_k_and_alpha_and_read_no_weight(app, hub, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    goto(page, f"{app.url}/masks?base=acme/base&tuned=acme/rl&k=96&alpha=0.1")
+    expect(page.locator(".st-key-mask_overlaps .js-plotly-plot")).to_be_visible()
+    expect(page.get_by_text("the preset below 96").first).to_be_visible()
+    settled(page)
+    assert (query(page)["k"], query(page)["alpha"]) == (["96"], ["0.1"])
+    before, requests = drawn(page, "mask_excess"), len(hub.fake.requests)
+    page.locator(".st-key-control_alpha input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    assert redrawn(page, "mask_excess", before) != before
+    expect(page.get_by_text("α = 0.2").first).to_be_visible()
+    settled(page)
+    assert (query(page)["k"], query(page)["alpha"]) == (["96"], ["0.2"])
+    assert not [r for r in hub.fake.requests[requests:] if r.origin == "cdn"]
+
+
+def test_every_link_of_the_verdict_leads_to_its_figure(app, new_page):
+    page = new_page()
+    run_hub_pair(page, app)
+    goto(page, f"{app.url}/gates?base=acme/base&tuned=acme/rl&k=8")
+    expect(page.locator(".st-key-gates_odds .js-plotly-plot")).to_be_visible()
+    settled(page)
+    links = page.locator("table a[href^='#']")
+    assert links.count() == 13
+    for i in range(links.count()):
+        anchor = links.nth(i).get_attribute("href").removeprefix("#")
+        figure = page.locator(f".st-key-gates_{anchor} .js-plotly-plot")
+        expect(figure).to_be_attached()
+        links.nth(i).click()
+        page.wait_for_function(
+            "id => { const top = document.getElementById(id).getBoundingClientRect().top;"
+            " return top > -20 && top < innerHeight / 2; }",
+            arg=anchor,
+        )
+        page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollTo(0, 0)")
+
+
 def test_garbage_in_the_url_falls_back_to_defaults(app, new_page):
     page = new_page()
     run_hub_pair(page, app)
-    garbage = "lens=xyz&k=abc&tensor=nonsense&metric=nope&eta=7&tau=-1&coverage=some&budget=x"
-    for name in ("", "precision", "angles"):
+    garbage = "lens=xyz&k=abc&tensor=nonsense&metric=nope&eta=7&tau=-1&coverage=some&budget=x&alpha=0.4"
+    for name in ("", "precision", "angles", "masks", "gates"):
         goto(page, f"{app.url}/{name}?base=acme/base&tuned=acme/rl&{garbage}")
         expect(page.locator(".js-plotly-plot").first).to_be_visible()
         settled(page)
@@ -212,8 +252,10 @@ def test_two_sessions_share_one_run(app, hub, new_page, tmp_path):
         goto(page, f"{app.url}/?base=acme/base&tuned=acme/sft")
         expect(page.get_by_role("button", name="Exact run")).to_be_visible()
     before = len(hub.fake.requests)
-    for page in pages:
-        page.get_by_role("button", name="Exact run").click()
+    first, second = pages
+    first.get_by_role("button", name="Exact run").click()
+    with contextlib.suppress(TimeoutError):  # the first one's run may have come into view, and the button gone
+        second.get_by_role("button", name="Exact run").click(timeout=5_000)
     for page in pages:
         heatmap(page)
     weights = hub.folder / "sft" / "model.safetensors"

@@ -10,14 +10,15 @@ import pytest
 import rlviz
 from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.metrics import METRICS
-from rlviz.probes import PROBE_NAMES, probe_called
+from rlviz.probes import AFTERWARDS, PROBE_NAMES, probe_called
 from rlviz.types import Lens, MetricParams
 from tests.checkpoints import write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    return rlviz.compare("demo:base", "demo:rl", store=tmp_path_factory.mktemp("store"))
+    """The first of two runs, so that there is a common norm too."""
+    return rlviz.compare("demo:base", ["demo:rl", "demo:sft"], store=tmp_path_factory.mktemp("store"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +47,10 @@ class TestMetric:
         assert metric.source
         assert metric.unit in ("fraction", "rad", "entries", "bytes", "")
         assert metric.scale in ("fraction", "log", "linear", "angle")
-        assert (metric.parts is None) != (metric.value is None)
-        assert metric.probe in PROBE_NAMES
-        assert set(metric.uses) <= {"lens", "k", "eta", "tau"}
+        assert sum(kind is not None for kind in (metric.parts, metric.sums, metric.value)) == 1
+        assert (metric.sums is None) == (metric.from_sums is None)
+        assert metric.probe in (*PROBE_NAMES, *AFTERWARDS)
+        assert set(metric.uses) <= {"lens", "k", "alpha", "eta", "tau"}
         if metric.chance is not None:
             assert metric.chance_text
 
@@ -79,7 +81,7 @@ class TestMetric:
 
     def test_reads_no_more_than_it_declares(self, metric, demo):
         # A parameter that is not declared must not move the value: views hide its control.
-        changed = {"lens": Lens.STORED, "k": 8, "eta": 1e-2, "tau": 1e-4}
+        changed = {"lens": Lens.STORED, "k": 8, "alpha": 0.05, "eta": 1e-2, "tau": 1e-4}
         others = MetricParams(**{k: v for k, v in changed.items() if k not in metric.uses})
         for measured in demo.floats[:12]:
             a, b = metric.of(measured, MetricParams()), metric.of(measured, others)
@@ -106,7 +108,7 @@ def test_identity_pair_has_no_update(identity):
         assert math.isnan(identity.pooled(key)), f"{key} of no update is undefined, not a number"
 
 
-@pytest.mark.parametrize("name", PROBE_NAMES)
+@pytest.mark.parametrize("name", [*PROBE_NAMES, *AFTERWARDS])
 def test_probe_is_declared_in_full(name, demo):
     probe = probe_called(name)
     assert probe.name == name

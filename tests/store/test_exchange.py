@@ -326,7 +326,7 @@ def test_command_line(copied, first: PairResult, tmp_path: Path, capsys: pytest.
     assert [(e["key"], e["pinned"], e["complete"]) for e in listed] == [(first.key, True, True)]
     assert listed[0]["summary"]["n"] == first.summary()["n"]
     line = said("list", "--store", there)
-    assert all(word in line for word in (first.key[:12], "demo:base", "pinned", "coordinate+spectrum", "tensors"))
+    assert all(word in line for word in (first.key[:12], "demo:base", "pinned", "coordinate+masks", "tensors"))
     assert "unpinned" in said("unpin", first.key[:10], "--store", there)
     assert "removed" in said("remove", first.key[:10], "--store", there)
     assert "is empty" in said("list", "--store", there)

@@ -39,6 +39,8 @@ def test_every_metric_has_a_title_of_its_own(metric):
         ("metric", "gone", "Update sparsity"),
         ("lens", "fp4", "bf16"),
         ("k", "7", "64"),
+        ("alpha", "0.4", "0.3"),
+        ("metric", "overlap_principal_null", "Update sparsity"),
         ("eta", "0.3", "0.001"),
         ("tau", "x", "1e-05"),
         ("coverage", "half", "all"),
@@ -50,6 +52,10 @@ def test_an_unknown_value_is_said_with_what_is_shown_instead(key, value, instead
     assert texts == {}
     assert value in note
     assert note.endswith(f"shown instead: {instead}.")
+
+
+def test_masks_settings_travel_in_links():
+    assert understood({"k": "256", "alpha": "0.05"}) == ({"k": "256", "alpha": "0.05"}, [])
 
 
 def test_a_choice_of_a_later_release_is_said():

@@ -81,7 +81,7 @@ def measure(
     for probe in map(probe_called, probes):
         if probe.applies(match):
             params = probe.defaults()
-            of_base = probe.run_base(pair, params)
+            of_base = probe_called(probe.base_probe).run_base(pair, params) if probe.base_probe else None
             records[probe.name] = Record(name, probe.name, probe.version, params, probe.run(pair, params, of_base))
     return Measured(match, records)
 

@@ -123,7 +123,7 @@ def test_block_map_keeps_orientation_and_scale(sft: PairResult) -> None:
 def test_dispersion_has_its_line_and_its_caveat(results: Results) -> None:
     plot = views.plot_dispersion(results, PARAMS, "light")
     assert {s.x0 for s in plot.figure.layout.shapes} == {1}
-    assert "1.8 to 7.6" in plot.caption
+    assert "only what exceeds it is structure" in plot.caption
     row = next(r for r in plot.table if r["tensor"] == Q0 and r["axis"] == "row_dispersion")
     assert row["value"] == pytest.approx(results[0].value("row_dispersion", Q0, PARAMS))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +12,27 @@ import pytest
 from rlviz import views
 from rlviz.metrics import METRICS
 from rlviz.result import PairResult
-from rlviz.types import LENSES, Lens, MetricParams
+from rlviz.types import LENSES, Lens, MetricParams, Record
 from rlviz.views import Plot
+from rlviz.views.noise import ANGLES, ENERGIES, SPECTRA
 from rlviz.views.theme import ThemeName, tokens
 from tests.views.pairs import Q0
 
 PARAMS = MetricParams(k=8)
 Results = list[PairResult]
+
+
+def at_own_norm(results: Results) -> Results:
+    """As if each run were the shortest: what it shows at matched norm is what it shows."""
+    return [
+        replace(r, measured=tuple(replace(m, records=_with_matched(m.records)) for m in r.measured)) for r in results
+    ]
+
+
+def _with_matched(records: Mapping[str, Record]) -> dict[str, Record]:
+    return {**records, **({"matched": records["spectrum"]} if "spectrum" in records else {})}
+
+
 FIGURES: dict[str, Callable[[Results, ThemeName], Plot]] = {
     "heatmap": lambda r, t: views.plot_layer_heatmap(r, METRICS["update_sparsity"], PARAMS, t),
     "lenses": lambda r, t: views.plot_lens_heatmaps(r[0], LENSES, PARAMS, t),
@@ -39,6 +53,20 @@ FIGURES: dict[str, Callable[[Results, ThemeName], Plot]] = {
     "angles": lambda r, t: views.plot_angle_curves(r, Q0, 8, t),
     "angle_over_k": lambda r, t: views.plot_max_angle_over_k(r, Q0, 8, t),
     "alignment": lambda r, t: views.plot_alignment_curve(r, Q0, 8, t),
+    "mask_overlaps": lambda r, t: views.plot_mask_overlaps(r, PARAMS, t),
+    "mask_excess": lambda r, t: views.plot_mask_excess(r, PARAMS, t),
+    "mask_odds": lambda r, t: views.plot_mask_odds(r, PARAMS, t),
+    "mask_dispersion": lambda r, t: views.plot_mask_dispersion(r, PARAMS, t),
+    "update_budget": views.plot_update_budget,
+    "published_orders": lambda r, t: views.plot_published_orders(r, PARAMS, t),
+    "against_isotropic": lambda r, t: views.plot_against_isotropic(r, PARAMS, t),
+    "wedin": lambda r, t: views.plot_wedin(r, Q0, 8, t),
+    "wedin of all matrices": lambda r, t: views.plot_wedin_matrices(r, PARAMS, t),
+    "tightness": views.plot_tightness,
+    "spectra_beside_noise": lambda r, t: views.plot_beside_noise(r, SPECTRA, PARAMS, t),
+    "angles_beside_noise": lambda r, t: views.plot_beside_noise(r, ANGLES, PARAMS, t),
+    "energies_beside_noise": lambda r, t: views.plot_beside_noise(r, ENERGIES, PARAMS, t),
+    "matched_norm": lambda r, t: views.plot_matched_norm(at_own_norm(r), views.MATCHED_ANGLES, PARAMS, t),
     "components": lambda r, t: views.plot_update_vs_components(r, Q0, t),
 }
 UNITS = ("%", "degrees", "dimensionless", "weight units", "ULP", "log₂", "Bernoulli")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from rlviz import views
 from rlviz.citation import cite
 from rlviz.metrics import METRICS, Metric
+from rlviz.report.sections import Figure, sections
 from rlviz.result import PairResult
-from rlviz.types import LENSES, MetricParams
+from rlviz.types import MetricParams
 from rlviz.version import __version__
 from rlviz.views import Plot
 from rlviz.views.chosen import default_tensor
@@ -23,23 +22,12 @@ from rlviz.views.words import (
     headline,
     headline_numbers,
     number,
-    param_words,
     provenance_line,
-    title_of,
     tuned_labels,
 )
 
 THEMES: tuple[ThemeName, ...] = ("light", "dark")
 MAX_ROWS = 200  # of any table; a note under it says how many there are in all
-
-Draw = Callable[[ThemeName], Plot]
-
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    title: str
-    draw: Draw
-    metric: Metric
 
 
 def report_html(
@@ -65,7 +53,7 @@ def report_html(
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    sections, drawn = _drawn(_sections(results, params, metric, tensor or default_tensor(results[0])))
+    said, drawn = _drawn(sections(results, params, metric, tensor or default_tensor(results[0])))
     labels = tuned_labels(results)
     page = Environment(autoescape=True, trim_blocks=True).from_string(_asset("report.html"))
     return page.render(
@@ -77,7 +65,7 @@ def report_html(
             {"label": label, "numbers": headline_numbers(r, params)} for r, label in zip(results, labels, strict=True)
         ],
         remarks=[*remarks, *dict.fromkeys(n.detail for r in results for n in r.notices)],
-        sections=sections,
+        sections=said,
         tables=_tables(results, params),
         citation=cite(results, link),
         provenance=[provenance_line(r) for r in results],
@@ -91,95 +79,7 @@ def report_html(
     )
 
 
-def _sections(
-    results: Sequence[PairResult], params: MetricParams, metric: Metric, name: str
-) -> Iterator[tuple[str, list[_Figure]]]:
-    """The pages of the dashboard, shortened: titles and the figures under them."""
-    sparsity = METRICS["update_sparsity"]
-
-    def heatmap(shown: Metric) -> _Figure:
-        words = param_words(shown, params)
-        title = f"{title_of(shown)} by layer and module{f' ({words})' if words else ''}"
-        return _Figure(title, lambda theme: views.plot_layer_heatmap(results, shown, params, theme), shown)
-
-    yield (
-        "Overview",
-        [
-            _Figure("Among published values", lambda t: views.plot_published_strip(results, params.lens, t), sparsity),
-            heatmap(metric),
-            _Figure("By layer", lambda t: views.plot_sparsity_by_layer(results, params, t), sparsity),
-            _Figure("By module", lambda t: views.plot_sparsity_by_module(results, params, t), sparsity),
-        ],
-    )
-    yield "Precision", _precision(results, params)
-    if any("spectrum" in m.records for r in results for m in r.measured):
-        yield (
-            "Spectra",
-            [
-                heatmap(METRICS["nss"]),
-                _Figure(
-                    "Stable rank of the update, by layer",
-                    lambda t: views.plot_by_layer(results, METRICS["stable_rank_update"], params, t),
-                    METRICS["stable_rank_update"],
-                ),
-                _Figure(
-                    f"Singular values of {name}", lambda t: views.plot_singular_values(results, name, t), METRICS["nss"]
-                ),
-            ],
-        )
-        yield (
-            "Angles",
-            [
-                heatmap(METRICS["energy_principal_enrichment"]),
-                heatmap(METRICS["max_principal_angle_left"]),
-                _Figure(
-                    f"Principal angles of {name}",
-                    lambda t: views.plot_angle_curves(results, name, params.k, t),
-                    METRICS["max_principal_angle_left"],
-                ),
-                _Figure(
-                    f"Where the update of {name} lies",
-                    lambda t: views.plot_alignment_curve(results, name, params.k, t),
-                    METRICS["energy_principal"],
-                ),
-            ],
-        )
-
-
-def _precision(results: Sequence[PairResult], params: MetricParams) -> list[_Figure]:
-    def lenses(result: PairResult) -> Draw:
-        return lambda theme: views.plot_lens_heatmaps(result, LENSES, params, theme)
-
-    return [
-        _Figure(
-            "Updates that rounding hides",
-            lambda t: views.plot_hidden_updates(results, params, t),
-            METRICS["hidden_fraction"],
-        ),
-        *(
-            _Figure(f"{label} under every lens", lenses(result), METRICS["update_sparsity"])
-            for result, label in zip(results, tuned_labels(results), strict=True)
-        ),
-        _Figure(
-            "Relative tolerance",
-            lambda t: views.plot_threshold_curve(results, "eta", params, t),
-            METRICS["changed_rel_share"],
-        ),
-        _Figure(
-            "Absolute tolerance",
-            lambda t: views.plot_threshold_curve(results, "tau", params, t),
-            METRICS["changed_abs_share"],
-        ),
-        _Figure("Steps in bf16", lambda t: views.plot_ulp_histogram(results, t), METRICS["one_ulp_share"]),
-        _Figure(
-            "Changed share by size of the weight",
-            lambda t: views.plot_flip_rate_by_exponent(results, t),
-            METRICS["density"],
-        ),
-    ]
-
-
-def _drawn(sections: Iterator[tuple[str, list[_Figure]]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _drawn(sections: Iterator[tuple[str, list[Figure]]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What the page says of each figure, and each figure's data and layout per theme, in the same order."""
     said: list[dict[str, Any]] = []
     drawn: list[dict[str, Any]] = []
@@ -229,7 +129,7 @@ def _tables(results: Sequence[PairResult], params: MetricParams) -> list[dict[st
         },
         {
             "title": "Every measure",
-            "note": f"k = {params.k}, η = {params.eta:.3g}, τ = {params.tau:.3g}.",
+            "note": f"k = {params.k}, α = {params.alpha:g}, η = {params.eta:.3g}, τ = {params.tau:.3g}.",
             "rows": (rows := measure_table(results, params)),
             "n_rows": len(rows),
         },
