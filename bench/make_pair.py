@@ -76,6 +76,7 @@ def main():
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--layers", type=int, help="fewer layers than the size has")
     parser.add_argument("--runs", default="rl,rl_b,sft")
+    parser.add_argument("--fp32", action="store_true", help="store the tuned models in fp32, unrounded")
     args = parser.parse_args()
     hidden, intermediate, layers, heads, kv_heads, head_dim, vocab = SIZES[args.size]
     layers = args.layers or layers
@@ -89,8 +90,9 @@ def main():
         for run, step in steps(shape, rng).items():
             if run not in truth:
                 continue
-            tuned = (base.float() + step).bfloat16()
-            states[run][name] = tuned
+            exact = base.float() + step
+            tuned = exact.bfloat16()
+            states[run][name] = exact if args.fp32 else tuned
             truth[run][name] = {"n": base.numel(), "n_changed": int((tuned != base).sum())}
     config = {
         "architectures": ["Qwen2ForCausalLM"],

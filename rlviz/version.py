@@ -1,3 +1,3 @@
 """The version, below everything else so that every layer may name it."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
