@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlviz.dtypes import ELEMENT_TYPES
 from rlviz.probes.base import Cost, Fields, NotMeasurable, ProbeParams, TensorPair
 from rlviz.probes.masks.scores import BLOCK_ENTRIES, HELD_ENTRIES
+from rlviz.probes.spectrum.probe import SpectrumProbe
 from rlviz.types import TensorMatch
 
 ALPHAS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -60,8 +60,8 @@ class MasksProbe:
         return {"k_max": 128, "method": "exact"}
 
     def applies(self, match: TensorMatch) -> bool:
-        """Floating-point matrices only."""
-        return match.is_matrix and all(ELEMENT_TYPES[m.dtype].is_float for m in (match.base, match.tuned))
+        """As the spectrum probe, whose directions it needs."""
+        return SpectrumProbe().applies(match)
 
     def cost(self, match: TensorMatch, params: ProbeParams) -> Cost:
         """Three passes over the base and two over the tuned side; small matrices keep their reconstructions."""
