@@ -1,4 +1,4 @@
-"""How far the spectrum probe is off, over a zoo of matrices. `python -m bench.accuracy` answers into the README.
+"""How far the spectrum probe is off, over a zoo of matrices. `python -m bench --only accuracy` answers into the README.
 
 The reference is LAPACK's SVD of whole float64 matrices, with angles in their sine form below 45°; its own errors, about
 1e-16 σ1 in values and 1e-16 σ1/γ in angles, are a thousandth of what is promised (the tests hold it to 40 digits).
@@ -13,7 +13,6 @@ from math import nan, pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.readme import write_section
 from rlviz.metrics.subspace import angle_curve
 from rlviz.probes.base import TensorPair
 from tests.probes.mask_pairs import pair_of, structured
@@ -226,9 +225,3 @@ def table(size: int = 128, k_max: int = 128) -> list[str]:
         "update's on. –: nothing of the kind is defined."
     )
     return [*head, *rows, row("**promised**", PROMISED), "", scope]
-
-
-if __name__ == "__main__":
-    lines = table()
-    print(*lines, sep="\n")
-    write_section("accuracy", "\n".join(lines))

@@ -1,4 +1,4 @@
-"""Do the nulls of the masks tell noise from structure? `python -m bench.calibration` answers into the README.
+"""Do the nulls of the masks tell noise from structure? `python -m bench --only calibration` answers into the README.
 
 Matrices are `make_pair.py`'s: a low-rank head on a Gaussian bulk. Noise has to look like nothing; what is planted has
 to be found, and found where it was put. `--no-readme` prints the tables only.
@@ -6,12 +6,10 @@ to be found, and found where it was put. `--no-readme` prints the tables only.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 
 import numpy as np
 
-from bench.readme import write_section
 from rlviz.metrics import METRICS
 from rlviz.rounding import bf16_step
 from rlviz.types import Measured, MetricParams
@@ -100,17 +98,3 @@ def table(count: int = 12) -> str:
             f"{count} draws, as shares of all changes. Planted: one matrix of 320 × 256 each.",
         ]
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-readme", action="store_true", help="print the tables only")
-    args = parser.parse_args()
-    text = table()
-    print(text)
-    if not args.no_readme:
-        write_section("calibration", text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What comparing large pairs takes, by the plan's own model: `python -m bench.costs` writes it into the README.
+"""What comparing large pairs takes, by the plan's own model: `python -m bench --only costs` writes it into the README.
 
 No weight is read and none exists: headers are made from published shapes, and go through the same pairing and the same
 plan as a real pair's. `--no-readme` prints the table only.
@@ -6,7 +6,6 @@ plan as a real pair's. `--no-readme` prints the table only.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,6 @@ from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.readme import write_section
 from rlviz.engine import Plan, Request, plan
 from rlviz.engine.batches import by_tensor
 from rlviz.engine.executors.local import LOADERS
@@ -236,17 +234,3 @@ def table(sizes: Iterable[str] = tuple(MODELS)) -> str:
         "`python -m rlviz plan` says the same of your pair."
     )
     return "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows(sizes), "", note])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-readme", action="store_true", help="print the table only")
-    args = parser.parse_args()
-    text = table()
-    print(text)
-    if not args.no_readme:
-        write_section("costs", text)
-
-
-if __name__ == "__main__":
-    main()

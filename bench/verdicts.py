@@ -1,4 +1,4 @@
-"""Does the written verdict tell what is known of a pair? `python -m bench.verdicts` answers into the README.
+"""Does the written verdict tell what is known of a pair? `python -m bench --only verdicts` answers into the README.
 
 A model against itself, isotropic noise plus rounding, dense synthetic SFT, and the demo's really trained runs.
 """
@@ -16,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 
 import rlviz
 from bench.process import HERE
-from bench.readme import write_section
 from rlviz.result import PairResult
 from rlviz.sources.demo import DEMO_FOLDER
 from rlviz.types import MetricParams
@@ -87,9 +86,3 @@ def measured() -> str:
     """The table, its pairs made and compared anew."""
     with tempfile.TemporaryDirectory(prefix="rlviz-verdicts-") as folder:
         return table([row(name, verdict(result, MetricParams())) for name, result in controls(Path(folder))])
-
-
-if __name__ == "__main__":
-    text = measured()
-    print(text)
-    write_section("verdicts", text)
